@@ -1,0 +1,63 @@
+#include "app/options.h"
+
+#include <fstream>
+#include <iostream>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "base/json.h"
+
+namespace mixserve::app {
+namespace {
+
+std::string suggestion(const po::options_description& options, std::string name) {
+    while (!name.empty() && name.front() == '-') name.erase(name.begin());
+    std::vector<std::string_view> names;
+    for (const auto& option : options.options()) names.push_back(option->long_name());
+    const std::string near = nearest_name(name, names);
+    return near.empty() ? "" : "; did you mean '--" + near + "'?";
+}
+
+}  // namespace
+
+bool parse_options(const std::string& command, const po::options_description& options, Arguments arguments,
+                   po::variables_map& values) {
+    po::options_description all;
+    all.add(options);
+    all.add_options()("config", po::value<std::string>()->value_name("FILE"),
+                      "options from a file, one `name = value` a line; the command line wins")(
+        "help", "this text");
+    const std::vector<std::string> words(arguments.begin(), arguments.end());
+    std::string where = "the command line";
+    try {
+        po::positional_options_description positional;
+        if (options.find_nothrow("positional", false) != nullptr) positional.add("positional", -1);
+        using style = po::command_line_style::style_t;
+        po::store(po::command_line_parser(words)
+                      .options(all)
+                      .positional(positional)
+                      .style(style::allow_long | style::long_allow_next | style::long_allow_adjacent)
+                      .run(),
+                  values);
+        if (values.count("help") != 0) {
+            std::cout << "usage: mixserve " << command << " [options]\n" << all;
+            return false;
+        }
+        if (values.count("config") != 0) {
+            where = values["config"].as<std::string>();
+            std::ifstream file(where);
+            require_usage(static_cast<bool>(file), "--config: cannot read {}", where);
+            po::store(po::parse_config_file(file, options), values);
+        }
+        po::notify(values);
+    } catch (const po::unknown_option& e) {
+        fail_usage("mixserve {}: unknown option '{}' in {}{}", command, e.get_option_name(), where,
+                   suggestion(all, e.get_option_name()));
+    } catch (const po::error& e) {
+        fail_usage("mixserve {}: {} (in {}; see mixserve {} --help)", command, e.what(), where, command);
+    }
+    return true;
+}
+
+}  // namespace mixserve::app

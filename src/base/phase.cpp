@@ -1,0 +1,31 @@
+#include "base/phase.h"
+
+#include <utility>
+
+namespace mixserve {
+
+std::string_view name(Phase phase) {
+    static constexpr std::array<std::string_view, n_phases> names{
+        "schedule", "attention", "router", "dispatch", "experts", "combine", "logits", "sampling", "output", "idle"};
+    return names[static_cast<size_t>(phase)];
+}
+
+void PhaseTimer::close(double now) {
+    seconds_[static_cast<size_t>(phase_)] += now - since_s_;
+    if (tracing_ && now > since_s_) spans_.push_back({phase_, layer_, since_s_, now});
+    since_s_ = now;
+}
+
+Phase PhaseTimer::enter(Phase phase) {
+    close(now_s());
+    return std::exchange(phase_, phase);
+}
+
+std::array<double, n_phases> PhaseTimer::take() {
+    close(now_s());
+    return std::exchange(seconds_, {});
+}
+
+std::vector<TraceSpan> PhaseTimer::take_spans() { return std::exchange(spans_, {}); }
+
+}  // namespace mixserve

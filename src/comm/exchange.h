@@ -1,0 +1,67 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/partition.h"
+#include "base/phase.h"
+#include "comm/tensor_group.h"
+#include "comm/topology.h"
+#include "device/stream.h"
+#include "kernels/experts.h"
+
+namespace mixserve::comm {
+
+/// The parallel strategies (DESIGN.md section 3): who serves a request together, and how experts are split.
+enum class Strategy : uint8_t { tp, tp_pp, dp_ep, tp_ep, fused };
+std::string_view name(Strategy strategy);
+
+/// How the experts of a node are split between its ranks: along the intermediate dimension, or whole experts.
+enum class ExpertSplit : uint8_t { tensor, expert };
+
+/// The share of every layer's experts that this rank holds.
+struct ExpertPlacement {
+    Range experts;                    // of num_experts
+    int64_t intermediate_parts = 1;   // the intermediate dimension is cut in so many parts ...
+    int64_t intermediate_part = 0;    // ... of which this rank holds this one
+};
+ExpertPlacement place_experts(Strategy strategy, ExpertSplit split, const Topology& topology, int64_t num_experts);
+
+/// What the router chose for the owned tokens of this rank.
+///   experts, weights [n_tokens, k]
+struct Routing {
+    int64_t n_tokens = 0;
+    int64_t k = 0;
+    std::span<const int32_t> experts;
+    std::span<const float> weights;
+};
+
+/// Runs the MoE layer of all ranks: brings tokens to the ranks that hold their experts, runs those, and brings the
+/// gate-weighted sums back. Every rank of the world calls forward() for the same layers in the same order, with or without
+/// tokens. A token's result depends on the token and the layout only (sums run by rising node, then rank, then expert),
+/// not on which node or rank owns it or on what else is in the step.
+class Exchange {
+  public:
+    virtual ~Exchange() = default;
+    /// x [routing.n_tokens, hidden_size]: the owned tokens; y, same shape: their MoE output (overwritten).
+    virtual void forward(const float* x, const Routing& routing, const kernels::ExpertWeights& weights, float* y) = 0;
+    /// Bytes that this rank has sent to other nodes so far.
+    virtual int64_t internode_bytes_sent() const = 0;
+};
+
+/// Everything an exchange is made from. All borrowed; all outlive it.
+struct ExchangeSetup {
+    const Topology& topology;
+    device::Stream& stream;
+    PhaseTimer& timer;
+    int64_t hidden_size;
+    int64_t num_experts;
+    ExpertSplit expert_split = ExpertSplit::tensor;
+};
+
+std::unique_ptr<Exchange> make_exchange(Strategy strategy, const ExchangeSetup& setup);
+
+}  // namespace mixserve::comm

@@ -1,0 +1,1 @@
+#include "io/sampling_params.h"
