@@ -1,1 +1,0 @@
-#include "io/sampling_params.h"
