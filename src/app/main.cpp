@@ -1,8 +1,12 @@
+#include <unistd.h>
+
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <exception>
-#include <new>
+#include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -10,25 +14,109 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "comm/agree.h"
 #include "comm/communicator.h"
 
 namespace {
 
 using namespace mixserve;
 
-constexpr std::array<app::Command, 0> commands{{}};
+constexpr std::array commands{
+    app::Command{"run", "generate: the main job", true, app::run_run},
+    app::Command{"score", "log-probability of every given token, and perplexity", true, app::run_score},
+    app::Command{"convert", "a Hugging Face checkpoint folder becomes one HDF5 model", false,
+                 app::run_convert},
+    app::Command{"inspect", "print or verify an HDF5 model", false, app::run_inspect},
+    app::Command{"tokenize", "prompts to token ids, and back", false, app::run_tokenize},
+    app::Command{"bench", "measure one part: layer, engine, comm or exchange", true, app::run_bench},
+};
 
-void print_usage() {
-    std::puts("usage: mixserve COMMAND [options]\n\ncommands (mixserve COMMAND --help lists the options):");
+void print_usage(std::FILE* out) {
+    std::fputs("usage: mixserve COMMAND [options]\n\ncommands (mixserve COMMAND --help lists the options):\n",
+               out);
     for (const app::Command& command : commands) {
-        std::printf("  %-10.*s %.*s\n", static_cast<int>(command.name.size()), command.name.data(),
-                    static_cast<int>(command.summary.size()), command.summary.data());
+        std::fprintf(out, "  %-10.*s %.*s\n", static_cast<int>(command.name.size()), command.name.data(),
+                     static_cast<int>(command.summary.size()), command.summary.data());
     }
+}
+
+const app::Command& find_command(std::string_view name) {
+    std::vector<std::string_view> names;
+    for (const app::Command& command : commands) {
+        if (command.name == name) return command;
+        names.push_back(command.name);
+    }
+    fail_usage("unknown command '{}'{} (mixserve --help lists the commands)", name,
+               did_you_mean(name, names));
+}
+
+std::string host_name() {
+    std::array<char, 256> name{};
+    gethostname(name.data(), name.size() - 1);
+    return name.data();
+}
+
+/// One place turns what a rank threw into the end of all ranks. What all agreed on leaves through MPI's
+/// normal end and is said once; anything else ends the job at once, since the others may be waiting for this
+/// rank.
+int run_on_ranks(const app::Command& command, app::Arguments arguments) {
+    const comm::Runtime runtime;
+    int rank = 0;
+    int size = 1;
+    try {
+        const comm::Communicator world = comm::Communicator::world();
+        rank = world.rank();
+        size = world.size();
+        configure_logging(rank, size);
+        return command.run(arguments);
+    } catch (const comm::AgreedError& e) {
+        if (e.speaks()) std::fprintf(stderr, "mixserve: %s\n", e.what());
+        return e.exit_code();
+    } catch (const UsageError& e) {  // options: all ranks have the same and find the same
+        if (rank == 0) std::fprintf(stderr, "mixserve: %s\n", e.what());
+        return e.exit_code();
+    } catch (const std::exception& e) {
+        std::fprintf(stderr, "mixserve: rank %d of %d on host %s: %s\n", rank, size, host_name().c_str(),
+                     e.what());
+        std::fflush(stderr);
+        if (size == 1) return exit_failure;
+        comm::Runtime::abort(exit_failure);
+    }
+}
+
+int run_alone(const app::Command& command, app::Arguments arguments) {
+    require_usage(!comm::Runtime::launched_with_several_ranks(),
+                  "'mixserve {}' runs as one process; start it without mpirun or srun, or with one task",
+                  command.name);
+    configure_logging(0, 1);
+    return command.run(arguments);
 }
 
 }  // namespace
 
-int main(int /*argc*/, char** /*argv*/) {
-    print_usage();
-    return exit_ok;
+int main(int argc, char** argv) {
+    const std::string_view name = argc > 1 ? argv[1] : "";
+    if (name == "--help" || name == "-h" || name == "help") {
+        print_usage(stdout);
+        return exit_ok;
+    }
+    if (name == "--version") {
+        std::puts("mixserve " MIXSERVE_VERSION);
+        return exit_ok;
+    }
+    if (name.empty()) {
+        print_usage(stderr);
+        return exit_usage;
+    }
+    try {
+        const app::Command& command = find_command(name);
+        const app::Arguments arguments(argv + 2, argv + argc);
+        return command.needs_ranks ? run_on_ranks(command, arguments) : run_alone(command, arguments);
+    } catch (const Error& e) {
+        std::fprintf(stderr, "mixserve: %s\n", e.what());
+        return e.exit_code();
+    } catch (const std::exception& e) {
+        std::fprintf(stderr, "mixserve: %s\n", e.what());
+        return exit_failure;
+    }
 }

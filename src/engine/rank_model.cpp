@@ -1,0 +1,66 @@
+#include "engine/rank_model.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/system_memory.h"
+
+namespace mixserve::engine {
+namespace {
+
+/// Blocks of the KV cache that every rank can give: from the stated bytes, or from a share of the memory that
+/// is free after the weights are loaded. Never more than `max_num_seqs` full sequences can fill.
+int64_t agree_kv_blocks(const model::ModelConfig& config, const model::RankLayout& layout,
+                        const comm::Topology& topology, const ParallelOptions& options) {
+    const int64_t block_bytes =
+        model::kv_block_bytes(config, layout, options.kv_block_size, options.kv_cache_dtype);
+    int64_t bytes = options.kv_cache_bytes.value_or(0);
+    if (!options.kv_cache_bytes) {
+        constexpr double share = 0.8;  // the rest is for activations and the page cache
+        const std::string& host = topology.hosts[static_cast<size_t>(topology.world.rank())];
+        const auto n_here = std::count(topology.hosts.begin(), topology.hosts.end(), host);
+        bytes = static_cast<int64_t>(share * static_cast<double>(available_memory_bytes()) /
+                                     static_cast<double>(n_here));
+    }
+    const int64_t blocks_a_sequence =
+        (options.max_model_len + options.kv_block_size - 1) / options.kv_block_size;
+    int64_t n_blocks[] = {std::min(bytes / block_bytes, options.max_num_seqs * blocks_a_sequence)};
+    topology.world.all_reduce(std::span<int64_t>(n_blocks), comm::ReduceOp::min);
+    require_usage(n_blocks[0] > 0,
+                  "the KV cache has no room: a block of {} tokens takes {} bytes a rank, and there are {}; "
+                  "raise --kv-cache-memory or use more ranks",
+                  options.kv_block_size, block_bytes, bytes);
+    return n_blocks[0];
+}
+
+}  // namespace
+
+RankModel::RankModel(const model::ModelConfig& config, const comm::Topology& topology,
+                     const ParallelOptions& options, const model::WeightSource& source,
+                     const model::LoadProgress& progress)
+    : config_(config),
+      topology_(topology),
+      options_(options),
+      layout_(model::make_layout(config, options.strategy, options.expert_split, topology)),
+      stream_(options.n_threads),
+      group_(comm::make_tensor_group(
+          options.strategy == comm::Strategy::tp ? topology.world : topology.node,
+          topology.node_shares_memory && (options.strategy != comm::Strategy::tp || topology.n_nodes == 1),
+          timer_)),
+      exchange_(comm::make_exchange(options.strategy, {topology, stream_, timer_, config.hidden_size,
+                                                       config.num_experts, options.expert_split})),
+      weights_(model::load_weights(config_, layout_, source, progress)),
+      rope_(model::make_rope_table(config_, options.max_model_len)) {
+    topology.world.barrier();  // all weights are in memory before anyone measures what is left
+    kv_cache_ = model::make_kv_cache(config_, layout_, agree_kv_blocks(config_, layout_, topology, options),
+                                     options.kv_block_size, options.kv_cache_dtype);
+    context_ = std::make_unique<model::PassContext>(model::PassContext{
+        config_, layout_, weights_, rope_, kv_cache_, *group_, *exchange_, stream_, timer_});
+}
+
+void RankModel::step(const model::Batch& batch, const std::function<void(const model::LogitsTile&)>& use) {
+    model::forward(*context_, batch, activations_);
+    model::compute_logits(*context_, batch, activations_, use);
+}
+
+}  // namespace mixserve::engine

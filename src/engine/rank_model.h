@@ -1,0 +1,77 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "base/phase.h"
+#include "comm/exchange.h"
+#include "comm/tensor_group.h"
+#include "comm/topology.h"
+#include "device/stream.h"
+#include "model/batch.h"
+#include "model/config.h"
+#include "model/kv_cache.h"
+#include "model/layout.h"
+#include "model/pass.h"
+#include "model/rope.h"
+#include "model/weights.h"
+
+namespace mixserve::engine {
+
+/// How a model is spread over the ranks and what each gives it.
+struct ParallelOptions {
+    comm::Strategy strategy = comm::Strategy::tp_ep;
+    comm::ExpertSplit expert_split = comm::ExpertSplit::tensor;
+    int n_threads = 1;
+    int64_t max_model_len = 0;  // positions of a sequence
+    int64_t max_num_seqs = 64;  // bounds what the KV cache can need
+    int64_t kv_block_size = 16;
+    DType kv_cache_dtype = DType::f32;
+    std::optional<int64_t> kv_cache_bytes;  // a rank; otherwise a share of the memory that is free
+};
+
+/// This rank's part of the model with all that a step needs. Collective to make; every rank of the world
+/// makes one.
+class RankModel {
+  public:
+    /// `topology`, `source` are borrowed; the source only until this returns.
+    RankModel(const model::ModelConfig& config, const comm::Topology& topology,
+              const ParallelOptions& options, const model::WeightSource& source,
+              const model::LoadProgress& progress = {});
+
+    const model::ModelConfig& config() const { return config_; }
+    const model::RankLayout& layout() const { return layout_; }
+    const ParallelOptions& options() const { return options_; }
+    const comm::Topology& topology() const { return topology_; }
+    int64_t weight_bytes() const { return weights_.n_bytes; }
+    /// The same on all ranks.
+    int64_t n_kv_blocks() const { return kv_cache_.n_blocks; }
+    PhaseTimer& timer() { return timer_; }
+    comm::TensorGroup& group() { return *group_; }
+    comm::Exchange& exchange() { return *exchange_; }
+    device::Stream& stream() { return stream_; }
+    void observe_router(model::RouterObserver observer) { context_->observe_router = std::move(observer); }
+
+    /// One step, collective over the world: the batch of this rank's group through all layers, then the
+    /// logits of its logit_rows, handed to `use` on every rank of the group.
+    void step(const model::Batch& batch, const std::function<void(const model::LogitsTile&)>& use);
+
+  private:
+    model::ModelConfig config_;
+    const comm::Topology& topology_;
+    ParallelOptions options_;
+    model::RankLayout layout_;
+    PhaseTimer timer_;
+    device::Stream stream_;
+    std::unique_ptr<comm::TensorGroup> group_;
+    std::unique_ptr<comm::Exchange> exchange_;
+    model::Weights weights_;
+    model::RopeTable rope_;
+    model::KvCache kv_cache_;
+    std::unique_ptr<model::PassContext> context_;
+    model::Activations activations_;
+};
+
+}  // namespace mixserve::engine
