@@ -1,0 +1,44 @@
+#include "io/hdf5_handle.h"
+
+#include "base/error.h"
+
+namespace mixserve::io {
+namespace {
+
+herr_t keep_first(unsigned /*n*/, const H5E_error2_t* error, void* out) {
+    auto& text = *static_cast<std::string*>(out);
+    if (text.empty() && error->desc != nullptr) text = error->desc;
+    return 0;
+}
+
+}  // namespace
+
+bool Hdf5Handle::close() {
+    return id_ < 0 || H5Idec_ref(std::exchange(id_, H5I_INVALID_HID)) >= 0;
+}
+
+QuietHdf5::QuietHdf5() {
+    H5Eget_auto2(H5E_DEFAULT, &print_, &data_);
+    H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+}
+
+QuietHdf5::~QuietHdf5() {
+    H5Eset_auto2(H5E_DEFAULT, print_, data_);
+}
+
+std::string hdf5_message() {
+    std::string text;
+    H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_first, &text);
+    return text.empty() ? "HDF5 gives no reason" : text;
+}
+
+Hdf5Handle hdf5_own(hid_t id, const std::string& what) {
+    require(id >= 0, "{}: {}", what, hdf5_message());
+    return Hdf5Handle(id);
+}
+
+void hdf5_check(herr_t status, const std::string& what) {
+    require(status >= 0, "{}: {}", what, hdf5_message());
+}
+
+}  // namespace mixserve::io
