@@ -9,8 +9,8 @@
 
 namespace mixserve::comm {
 
-/// MPI's start and end. One in main; nothing else initialises or finalises. `initialized()` is false in the commands
-/// that need no ranks.
+/// MPI's start and end. One in main; nothing else initialises or finalises. `initialized()` is false in the
+/// commands that need no ranks. Only the thread that makes it may call MPI.
 class Runtime {
   public:
     Runtime();
@@ -19,14 +19,17 @@ class Runtime {
     Runtime& operator=(const Runtime&) = delete;
     /// Ends all ranks of the job at once with `exit_code`.
     [[noreturn]] static void abort(int exit_code);
+    static bool initialized();
     /// Whether the launcher (mpirun, srun) started more than one process, without initialising MPI.
     static bool launched_with_several_ranks();
 };
 
 enum class ReduceOp : uint8_t { sum, min, max };
 
-/// A group of ranks. Move-only; owns its MPI communicator unless it is the world's. Counts are 64-bit; one that MPI's
-/// int cannot hold is sent in pieces or is an Error, never wrapped. Calls are collective and blocking unless said.
+/// A group of ranks. Move-only; owns its MPI communicator unless it is the world's. Counts are 64-bit; one
+/// that MPI's int cannot hold is sent in pieces or is an Error, never wrapped. Calls are collective and
+/// blocking unless said. A failed MPI call is an Error with its name and MPI's text. Tags of send and receive
+/// are below 32000.
 class Communicator {
   public:
     static Communicator world();

@@ -24,14 +24,16 @@ enum class ExpertSplit : uint8_t { tensor, expert };
 
 /// The share of every layer's experts that this rank holds.
 struct ExpertPlacement {
-    Range experts;                    // of num_experts
-    int64_t intermediate_parts = 1;   // the intermediate dimension is cut in so many parts ...
-    int64_t intermediate_part = 0;    // ... of which this rank holds this one
+    Range experts;                   // of num_experts
+    int64_t intermediate_parts = 1;  // the intermediate dimension is cut in so many parts ...
+    int64_t intermediate_part = 0;   // ... of which this rank holds this one
 };
-ExpertPlacement place_experts(Strategy strategy, ExpertSplit split, const Topology& topology, int64_t num_experts);
+ExpertPlacement place_experts(Strategy strategy, ExpertSplit split, const Topology& topology,
+                              int64_t num_experts);
 
 /// What the router chose for the owned tokens of this rank.
-///   experts, weights [n_tokens, k]
+///   experts, weights [n_tokens, k]; the experts of a token differ. k is the same on all ranks, also without
+///   tokens.
 struct Routing {
     int64_t n_tokens = 0;
     int64_t k = 0;
@@ -39,15 +41,16 @@ struct Routing {
     std::span<const float> weights;
 };
 
-/// Runs the MoE layer of all ranks: brings tokens to the ranks that hold their experts, runs those, and brings the
-/// gate-weighted sums back. Every rank of the world calls forward() for the same layers in the same order, with or without
-/// tokens. A token's result depends on the token and the layout only (sums run by rising node, then rank, then expert),
-/// not on which node or rank owns it or on what else is in the step.
+/// Runs the MoE layer of all ranks: brings tokens to the ranks that hold their experts, runs those, and
+/// brings the gate-weighted sums back. Every rank of the world calls forward() for the same layers in the
+/// same order, with or without tokens. A token's result depends on the token and the layout only (sums run by
+/// rising node, then rank, then expert), not on which node or rank owns it or on what else is in the step.
 class Exchange {
   public:
     virtual ~Exchange() = default;
     /// x [routing.n_tokens, hidden_size]: the owned tokens; y, same shape: their MoE output (overwritten).
-    virtual void forward(const float* x, const Routing& routing, const kernels::ExpertWeights& weights, float* y) = 0;
+    virtual void forward(const float* x, const Routing& routing, const kernels::ExpertWeights& weights,
+                         float* y) = 0;
     /// Bytes that this rank has sent to other nodes so far.
     virtual int64_t internode_bytes_sent() const = 0;
 };

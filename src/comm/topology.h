@@ -8,8 +8,8 @@
 
 namespace mixserve::comm {
 
-/// World = n_nodes x ranks_per_node. World rank = node_index * ranks_per_node + node_rank, whatever order the launcher
-/// gave the ranks (the world is reordered so that this holds).
+/// World = n_nodes x ranks_per_node. World rank = node_index * ranks_per_node + node_rank, whatever order the
+/// launcher gave the ranks (the world is reordered so that this holds).
 struct Topology {
     Communicator world;
     Communicator node;  // the ranks of this node

@@ -1,0 +1,60 @@
+#include "comm/exchange.h"
+
+#include "base/error.h"
+#include "comm/exchange_parts.h"
+
+namespace mixserve::comm {
+
+std::string_view name(Strategy strategy) {
+    switch (strategy) {
+        case Strategy::tp:
+            return "tp";
+        case Strategy::tp_pp:
+            return "tp-pp";
+        case Strategy::dp_ep:
+            return "dp-ep";
+        case Strategy::tp_ep:
+            return "tp-ep";
+        case Strategy::fused:
+            return "fused";
+    }
+    return "?";
+}
+
+ExpertPlacement place_experts(Strategy strategy, ExpertSplit split, const Topology& topology,
+                              int64_t num_experts) {
+    const int p = topology.ranks_per_node;
+    switch (strategy) {
+        case Strategy::tp:
+            return {{0, num_experts}, topology.n_nodes * p, topology.node_index * p + topology.node_rank};
+        case Strategy::tp_pp:
+            return {{0, num_experts}, p, topology.node_rank};
+        case Strategy::dp_ep:
+            return {
+                partition(num_experts, topology.n_nodes * p, topology.node_index * p + topology.node_rank), 1,
+                0};
+        case Strategy::tp_ep:
+        case Strategy::fused:
+            break;
+    }
+    const Range node = partition(num_experts, topology.n_nodes, topology.node_index);
+    if (split == ExpertSplit::tensor) return {node, p, topology.node_rank};
+    const Range own = partition(node.size(), p, topology.node_rank);
+    return {{node.begin + own.begin, node.begin + own.end}, 1, 0};
+}
+
+std::unique_ptr<Exchange> make_exchange(Strategy strategy, const ExchangeSetup& setup) {
+    switch (strategy) {
+        case Strategy::tp:
+        case Strategy::tp_pp:
+            return make_gather_exchange(strategy, setup);
+        case Strategy::dp_ep:
+        case Strategy::tp_ep:
+            return make_copy_exchange(strategy, setup);
+        case Strategy::fused:
+            break;
+    }
+    fail_usage("the strategy {} has no exchange yet", name(strategy));
+}
+
+}  // namespace mixserve::comm

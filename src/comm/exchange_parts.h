@@ -1,0 +1,15 @@
+#pragma once
+
+#include "comm/exchange.h"
+
+namespace mixserve::comm {
+
+/// `tp`, `tp-pp`: the rows of a group are gathered, and every rank multiplies all of them with its cut of all
+/// experts.
+std::unique_ptr<Exchange> make_gather_exchange(Strategy strategy, const ExchangeSetup& setup);
+
+/// `dp-ep`, `tp-ep`: one copy a (token, expert) goes to the ranks that hold the expert, by plain collectives
+/// one after the other.
+std::unique_ptr<Exchange> make_copy_exchange(Strategy strategy, const ExchangeSetup& setup);
+
+}  // namespace mixserve::comm

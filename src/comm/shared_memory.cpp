@@ -1,0 +1,76 @@
+#include "comm/shared_memory.h"
+
+#include <algorithm>
+#include <new>
+
+#include "comm/mpi.h"
+
+namespace mixserve::comm {
+
+struct SharedSegments::Window {
+    MPI_Win window = MPI_WIN_NULL;
+    ~Window() {
+        if (window != MPI_WIN_NULL && mpi_is_running()) MPI_Win_free(&window);
+    }
+};
+
+SharedSegments::SharedSegments(const Communicator& group, int64_t bytes_per_rank) : group_(group) {
+    allocate(bytes_per_rank);
+}
+
+SharedSegments::~SharedSegments() = default;
+
+void SharedSegments::reserve(int64_t bytes_per_rank) {
+    if (bytes_per_rank <= bytes_per_rank_) return;
+    const int64_t grown = std::max(bytes_per_rank, bytes_per_rank_ + bytes_per_rank_ / 2);
+    window_.reset();
+    allocate(grown);
+}
+
+void SharedSegments::allocate(int64_t bytes_per_rank) {
+    constexpr int64_t page = 4096;
+    bytes_per_rank_ = std::max(page, (bytes_per_rank + page - 1) / page * page);
+    window_ = std::make_unique<Window>();
+    MPI_Info info = MPI_INFO_NULL;
+    check_mpi(MPI_Info_create(&info), "MPI_Info_create");
+    MPI_Info_set(info, "alloc_shared_noncontig", "true");
+    void* mine = nullptr;
+    const int code = MPI_Win_allocate_shared(bytes_per_rank_, 1, info, raw(group_), &mine, &window_->window);
+    MPI_Info_free(&info);
+    check_mpi(code, "MPI_Win_allocate_shared");
+    MPI_Win_set_errhandler(window_->window, MPI_ERRORS_RETURN);
+    segments_.resize(static_cast<size_t>(group_.size()));
+    for (int r = 0; r < group_.size(); ++r) {
+        MPI_Aint size = 0;
+        int unit = 0;
+        void* base = nullptr;
+        check_mpi(MPI_Win_shared_query(window_->window, r, &size, &unit, &base), "MPI_Win_shared_query");
+        segments_[static_cast<size_t>(r)] = static_cast<std::byte*>(base);
+    }
+}
+
+SharedBarrier::SharedBarrier(const Communicator& group)
+    : memory_(group, sizeof(State) + alignof(State)), size_(static_cast<uint32_t>(group.size())) {
+    const auto address = reinterpret_cast<uintptr_t>(memory_.segment(0));
+    const uintptr_t aligned = (address + alignof(State) - 1) / alignof(State) * alignof(State);
+    std::byte* at = memory_.segment(0) + (aligned - address);
+    if (group.rank() == 0) {
+        state_ = new (at) State;
+        state_->n_arrived.store(0);
+        state_->generation.store(0);
+    } else {
+        state_ = std::launder(reinterpret_cast<State*>(at));
+    }
+    group.barrier();
+}
+
+uint32_t SharedBarrier::arrive() {
+    const uint32_t generation = state_->generation.load(std::memory_order_acquire);
+    if (state_->n_arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
+        state_->n_arrived.store(0, std::memory_order_relaxed);
+        state_->generation.fetch_add(1, std::memory_order_release);
+    }
+    return generation;
+}
+
+}  // namespace mixserve::comm

@@ -1,0 +1,248 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <tuple>
+
+#include "comm/moe_case.h"
+
+namespace mixserve::comm::test {
+namespace {
+
+constexpr double tolerance = 2e-5;
+
+struct Variant {
+    std::string name;
+    Strategy strategy;
+    ExpertSplit split;
+};
+
+const std::vector<Variant> variants{
+    {"Tp", Strategy::tp, ExpertSplit::tensor},
+    {"TpPp", Strategy::tp_pp, ExpertSplit::tensor},
+    {"DpEp", Strategy::dp_ep, ExpertSplit::expert},
+    {"TpEpTensor", Strategy::tp_ep, ExpertSplit::tensor},
+    {"TpEpExpert", Strategy::tp_ep, ExpertSplit::expert},
+};
+
+/// One strategy on the world cut into nodes of `ranks_per_node`.
+class Layout {
+  public:
+    Layout(const Variant& variant, const MoeCase& moe, int ranks_per_node)
+        : topology_(make_topology(ranks_per_node)),
+          share_(
+              make_weights(moe, place_experts(variant.strategy, variant.split, topology_, moe.num_experts))),
+          exchange_(make_exchange(variant.strategy, {.topology = topology_,
+                                                     .stream = stream_,
+                                                     .timer = timer_,
+                                                     .hidden_size = moe.hidden_size,
+                                                     .num_experts = moe.num_experts,
+                                                     .expert_split = variant.split})) {}
+
+    const Topology& topology() const { return topology_; }
+    Exchange& exchange() { return *exchange_; }
+    Rows run(const MoeCase& moe, const Ownership& ownership) {
+        return run_layer(*exchange_, moe, share_.view,
+                         ownership[static_cast<size_t>(topology_.world.rank())]);
+    }
+
+  private:
+    Topology topology_;
+    device::Stream stream_{1};
+    PhaseTimer timer_;
+    WeightShare share_;
+    std::unique_ptr<Exchange> exchange_;
+};
+
+Ownership round_robin(int n_ranks, int64_t n_tokens) {
+    Ownership ownership(static_cast<size_t>(n_ranks));
+    for (int64_t t = 0; t < n_tokens; ++t)
+        ownership[static_cast<size_t>(t % n_ranks)].push_back(t);
+    return ownership;
+}
+
+Ownership all_on_rank(int n_ranks, int rank, int64_t n_tokens) {
+    Ownership ownership(static_cast<size_t>(n_ranks));
+    for (int64_t t = 0; t < n_tokens; ++t)
+        ownership[static_cast<size_t>(rank)].push_back(n_tokens - 1 - t);
+    return ownership;
+}
+
+class Exchanges : public testing::TestWithParam<Variant> {
+  protected:
+    int n_ranks = Communicator::world().size();
+    std::vector<int> divisors() const {
+        std::vector<int> all;
+        for (int p = 1; p <= n_ranks; ++p) {
+            if (n_ranks % p == 0) all.push_back(p);
+        }
+        return all;
+    }
+
+    /// Every token's output is near the definition's, in every cut of the world into nodes.
+    void expect_right(const MoeCase& moe, const Ownership& ownership) {
+        for (const int p : divisors()) {
+            Layout layout(GetParam(), moe, p);
+            for (const auto& [token, row] : layout.run(moe, ownership)) {
+                const double error = relative_error(row, reference_row(moe, token));
+                ASSERT_TRUE(error <= tolerance)
+                    << "token " << token << ", " << p << " ranks a node: " << error;
+            }
+        }
+    }
+
+    MoeCase uniform_case() const {
+        MoeCase moe;
+        moe.route = [moe](int64_t token) { return route_uniform(moe, token); };
+        return moe;
+    }
+};
+
+TEST_P(Exchanges, UniformRouting) {
+    expect_right(uniform_case(), round_robin(n_ranks, 37));
+}
+
+TEST_P(Exchanges, SkewedRouting) {
+    MoeCase moe;
+    moe.route = [moe](int64_t token) { return route_skewed(moe, token); };
+    expect_right(moe, round_robin(n_ranks, 37));
+}
+
+TEST_P(Exchanges, EveryTokenToTheSameExperts) {
+    for (const int64_t first : {0, 3, 7}) {
+        MoeCase moe;
+        moe.route = [moe, first](int64_t) { return route_fixed(moe, first); };
+        expect_right(moe, round_robin(n_ranks, 19));
+    }
+}
+
+TEST_P(Exchanges, OneExpertTakesAll) {
+    MoeCase moe;
+    moe.k = 1;
+    moe.route = [](int64_t) { return std::vector<int32_t>{5}; };
+    expect_right(moe, round_robin(n_ranks, 23));
+}
+
+TEST_P(Exchanges, EveryTokenToEveryExpert) {
+    MoeCase moe;
+    moe.k = moe.num_experts;
+    moe.route = [moe](int64_t token) { return route_fixed(moe, token); };
+    expect_right(moe, round_robin(n_ranks, 17));
+}
+
+TEST_P(Exchanges, NoTokens) {
+    expect_right(uniform_case(), round_robin(n_ranks, 0));
+}
+
+TEST_P(Exchanges, OneToken) {
+    expect_right(uniform_case(), all_on_rank(n_ranks, 0, 1));
+    expect_right(uniform_case(), all_on_rank(n_ranks, n_ranks - 1, 1));
+}
+
+TEST_P(Exchanges, OneRankOwnsAll) {
+    expect_right(uniform_case(), all_on_rank(n_ranks, n_ranks / 2, 31));
+}
+
+TEST_P(Exchanges, OddSizes) {
+    MoeCase moe{.hidden_size = 37,
+                .intermediate_size = 11,
+                .num_experts = 13,
+                .k = 3,
+                .route = {},
+                .gate_weight = {}};
+    moe.route = [moe](int64_t token) { return route_uniform(moe, token); };
+    expect_right(moe, round_robin(n_ranks, 29));
+}
+
+TEST_P(Exchanges, FewerExpertsThanRanks) {
+    MoeCase moe{
+        .hidden_size = 8, .intermediate_size = 9, .num_experts = 3, .k = 2, .route = {}, .gate_weight = {}};
+    moe.route = [moe](int64_t token) { return route_uniform(moe, token); };
+    expect_right(moe, round_robin(n_ranks, 11));
+}
+
+TEST_P(Exchanges, TheOwnerAndTheBatchLeaveATokensBitsAlone) {
+    const MoeCase moe = uniform_case();
+    for (const int p : divisors()) {
+        Layout layout(GetParam(), moe, p);
+        const int64_t n_tokens = 24;
+        std::vector<Ownership> all{round_robin(n_ranks, n_tokens), all_on_rank(n_ranks, 0, n_tokens),
+                                   all_on_rank(n_ranks, n_ranks - 1, n_tokens), round_robin(n_ranks, 5),
+                                   all_on_rank(n_ranks, n_ranks / 2, 1)};
+        std::vector<std::vector<std::byte>> first(static_cast<size_t>(n_tokens));
+        for (const Ownership& ownership : all) {
+            std::vector<std::byte> mine;
+            for (const auto& [token, row] : layout.run(moe, ownership)) {
+                const auto* at = reinterpret_cast<const std::byte*>(row.data());
+                mine.push_back(static_cast<std::byte>(token));
+                mine.insert(mine.end(), at, at + row.size() * sizeof(float));
+            }
+            const size_t record = 1 + static_cast<size_t>(moe.hidden_size) * sizeof(float);
+            for (const auto& part : layout.topology().world.gather(mine, 0)) {
+                for (size_t at = 0; at < part.size(); at += record) {
+                    const std::vector<std::byte> row(part.begin() + static_cast<int64_t>(at),
+                                                     part.begin() + static_cast<int64_t>(at + record));
+                    auto& expected = first[static_cast<size_t>(part[at])];
+                    if (expected.empty()) expected = row;
+                    ASSERT_TRUE(row == expected)
+                        << "token " << static_cast<int>(part[at]) << ", " << p << " a node";
+                }
+            }
+        }
+    }
+}
+
+TEST_P(Exchanges, RandomLayersInARow) {
+    const int n_layers = n_ranks > 4 ? 60 : 200;
+    const int p = n_ranks > 2 ? n_ranks / 2 : 1;
+    MoeCase moe = uniform_case();
+    Layout layout(GetParam(), moe, p);
+    for (int i = 0; i < n_layers; ++i) {
+        Ownership ownership(static_cast<size_t>(n_ranks));
+        for (int r = 0; r < n_ranks; ++r) {
+            const int64_t n = (i * 7 + r * 5) % 11 * ((i + r) % 3);
+            for (int64_t t = 0; t < n; ++t)
+                ownership[static_cast<size_t>(r)].push_back(i * 1000 + r * 100 + t);
+        }
+        for (const auto& [token, row] : layout.run(moe, ownership)) {
+            if (token % 7 != 0) continue;
+            const double error = relative_error(row, reference_row(moe, token));
+            ASSERT_TRUE(error <= tolerance) << "layer " << i << ", token " << token << ": " << error;
+        }
+    }
+}
+
+std::string name_of(const testing::TestParamInfo<Variant>& info) {
+    return info.param.name;
+}
+INSTANTIATE_TEST_SUITE_P(All, Exchanges, testing::ValuesIn(variants), name_of);
+
+TEST(ExchangeBytes, OneCopyAnExpertCrossesBothWays) {
+    MoeCase moe;
+    moe.route = [moe](int64_t) { return route_fixed(moe, 4); };  // experts 4 and 5: the second half's
+    Layout layout({"", Strategy::tp_ep, ExpertSplit::tensor}, moe, 1);
+    layout.run(moe, round_robin(layout.topology().world.size(), 8));
+    std::vector<int64_t> bytes{layout.exchange().internode_bytes_sent()};
+    layout.topology().world.all_reduce(bytes, ReduceOp::sum);
+    if (layout.topology().n_nodes == 1) {
+        EXPECT_EQ(bytes[0], 0);
+    }
+    // Of 8 tokens the 4 of node 0 cross, each for two experts; a row of 24 values both ways, and an expert's
+    // number.
+    if (layout.topology().n_nodes == 2) {
+        EXPECT_EQ(bytes[0], 4 * 2 * (2 * 24 * 4 + 4));
+    }
+}
+
+TEST(RelativeError, RejectsWhatIsNotANumber) {
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    EXPECT_EQ(relative_error({1, 2}, {1, 2}), 0.0);
+    EXPECT_NEAR(relative_error({1, 3}, {1, 2}), 0.5, 1e-12);
+    EXPECT_FALSE(relative_error({nan, 2}, {1, 2}) <= 1.0);
+    EXPECT_FALSE(relative_error({1, 2}, {1, nan}) <= 1.0);
+    EXPECT_FALSE(relative_error({1}, {1, 2}) <= 1.0);
+}
+
+}  // namespace
+}  // namespace mixserve::comm::test

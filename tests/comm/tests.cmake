@@ -1,0 +1,4 @@
+mixserve_test(comm/test_communicator RANKS 1 2 4 LIBRARIES MPI::MPI_CXX)
+mixserve_test(comm/test_tensor_group RANKS 1 2 3 8 LIBRARIES MPI::MPI_CXX)
+mixserve_test(comm/test_exchange RANKS 1 2 4 8 LIBRARIES MPI::MPI_CXX)
+target_sources(comm_test_exchange PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/comm/moe_case.cpp)
