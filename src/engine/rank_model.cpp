@@ -54,13 +54,34 @@ RankModel::RankModel(const model::ModelConfig& config, const comm::Topology& top
     topology.world.barrier();  // all weights are in memory before anyone measures what is left
     kv_cache_ = model::make_kv_cache(config_, layout_, agree_kv_blocks(config_, layout_, topology, options),
                                      options.kv_block_size, options.kv_cache_dtype);
+    if (options.strategy == comm::Strategy::tp_pp && topology.n_nodes > 1) {
+        link_ = std::make_unique<comm::PipelineLink>(topology);
+    }
     context_ = std::make_unique<model::PassContext>(model::PassContext{
         config_, layout_, weights_, rope_, kv_cache_, *group_, *exchange_, stream_, timer_});
 }
 
-void RankModel::step(const model::Batch& batch, const std::function<void(const model::LogitsTile&)>& use) {
-    model::forward(*context_, batch, activations_);
-    model::compute_logits(*context_, batch, activations_, use);
+void RankModel::step(model::Batch batch, const std::function<void(const model::LogitsTile&)>& use) {
+    on_their_way_.push_back(std::move(batch));
+    const int stage = link_ ? link_->stage() : 0;
+    if (static_cast<int>(on_their_way_.size()) <= stage) return;
+    const model::Batch current = std::move(on_their_way_.front());
+    on_their_way_.pop_front();
+    if (link_ && current.tokens.empty()) return;
+
+    const auto n_values = static_cast<size_t>(group_->owned(current.n_tokens()).size() * config_.hidden_size);
+    if (stage > 0) {
+        const PhaseScope phase(timer_, Phase::idle);
+        activations_.x.reserve(n_values * sizeof(float));
+        link_->receive(activations_.x.as<float>().first(n_values));
+    }
+    model::forward(*context_, current, activations_);
+    if (layout_.has_head) {
+        model::compute_logits(*context_, current, activations_, use);
+    } else {
+        const PhaseScope phase(timer_, Phase::dispatch);
+        link_->send(activations_.x.as<float>().first(n_values));
+    }
 }
 
 }  // namespace mixserve::engine

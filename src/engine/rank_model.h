@@ -1,12 +1,14 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
 
 #include "base/phase.h"
 #include "comm/exchange.h"
+#include "comm/pipeline_link.h"
 #include "comm/tensor_group.h"
 #include "comm/topology.h"
 #include "device/stream.h"
@@ -54,9 +56,15 @@ class RankModel {
     device::Stream& stream() { return stream_; }
     void observe_router(model::RouterObserver observer) { context_->observe_router = std::move(observer); }
 
-    /// One step, collective over the world: the batch of this rank's group through all layers, then the
-    /// logits of its logit_rows, handed to `use` on every rank of the group.
-    void step(const model::Batch& batch, const std::function<void(const model::LogitsTile&)>& use);
+    /// Steps between a batch's step() and the call that brings its logits: the stages of the pipeline,
+    /// else 1.
+    int pipeline_depth() const { return link_ ? link_->n_stages() : 1; }
+
+    /// One step, collective over the world: this rank's batch through its layers, then the logits of its
+    /// logit_rows, handed to `use` on every rank of the group. In a pipeline all ranks get the same batch,
+    /// each stage works on the batch that was given stage() steps ago, and the logits (on the ranks that have
+    /// the head) are those of the batch given pipeline_depth() - 1 steps ago.
+    void step(model::Batch batch, const std::function<void(const model::LogitsTile&)>& use);
 
   private:
     model::ModelConfig config_;
@@ -72,6 +80,8 @@ class RankModel {
     model::KvCache kv_cache_;
     std::unique_ptr<model::PassContext> context_;
     model::Activations activations_;
+    std::unique_ptr<comm::PipelineLink> link_;  // with tp-pp over several nodes
+    std::deque<model::Batch> on_their_way_;     // batches that this stage has yet to work on, the newest last
 };
 
 }  // namespace mixserve::engine

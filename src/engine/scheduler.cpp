@@ -12,25 +12,49 @@ void Scheduler::add(ScheduledSequence& sequence) {
     waiting_.push_back(&sequence);
 }
 
-void Scheduler::preempt_last() {
-    ScheduledSequence* last = running_.back();
-    running_.pop_back();
-    std::erase_if(planned_, [&](const Planned& p) { return p.sequence == last; });
-    pool_.release(last->blocks);
-    last->n_computed = 0;
-    waiting_.push_front(last);
-    ++n_preemptions_;
+bool Scheduler::preempt_one_after(const ScheduledSequence& sequence) {
+    for (size_t i = running_.size(); i-- > 0 && running_[i] != &sequence;) {
+        ScheduledSequence* victim = running_[i];
+        if (victim->awaited) continue;
+        running_.erase(running_.begin() + static_cast<std::ptrdiff_t>(i));
+        std::erase_if(planned_, [&](const Planned& p) { return p.sequence == victim; });
+        pool_.release(victim->blocks);
+        victim->n_computed = 0;
+        waiting_.push_front(victim);
+        ++n_preemptions_;
+        return true;
+    }
+    return false;
 }
 
 bool Scheduler::make_room(ScheduledSequence& sequence, int64_t n_tokens) {
     while (!pool_.grow(sequence.blocks, n_tokens)) {
-        if (running_.back() == &sequence) return false;
-        preempt_last();
+        if (!preempt_one_after(sequence)) return false;
     }
     return true;
 }
 
-void Scheduler::admit(int64_t& n_rows_left) {
+int64_t Scheduler::n_planned_rows() const {
+    int64_t n = 0;
+    for (const Planned& p : planned_)
+        n += p.n_tokens;
+    return n;
+}
+
+void Scheduler::plan_running(bool decoding, int64_t n_rows_left) {
+    for (size_t i = 0; i < running_.size() && n_rows_left > 0; ++i) {  // running_ may shrink behind i
+        ScheduledSequence& s = *running_[i];
+        const int64_t n_missing = s.n_missing();
+        if (n_missing == 0 || (n_missing == 1) != decoding) continue;
+        const int64_t n = std::min(n_missing, n_rows_left);
+        if (!make_room(s, s.n_computed + n)) continue;
+        planned_.push_back({&s, n});
+        n_rows_left -= n;
+    }
+}
+
+void Scheduler::admit() {
+    int64_t n_rows_left = limits_.max_num_batched_tokens - n_planned_rows();
     while (!waiting_.empty() && n_rows_left > 0 && n_running() < limits_.max_num_seqs) {
         ScheduledSequence& next = *waiting_.front();
         // The whole of it, and a block to go on with, so that it is not thrown out again at once.
@@ -44,28 +68,16 @@ void Scheduler::admit(int64_t& n_rows_left) {
     }
 }
 
-void Scheduler::plan_running(bool decoding, int64_t& n_rows_left) {
-    for (size_t i = 0; i < running_.size() && n_rows_left > 0; ++i) {  // running_ may shrink at its end
-        ScheduledSequence& s = *running_[i];
-        const int64_t n_missing = s.n_tokens() - s.n_computed;
-        if ((n_missing == 1) != decoding) continue;
-        const int64_t n = std::min(n_missing, n_rows_left);
-        if (!make_room(s, s.n_computed + n)) continue;
-        planned_.push_back({&s, n});
-        n_rows_left -= n;
-    }
-}
-
-void Scheduler::emit(const Planned& planned, model::Batch& batch, std::vector<LogitUse>& uses) {
+void Scheduler::emit(const Planned& planned, StepPlan& plan) {
     ScheduledSequence& s = *planned.sequence;
+    model::Batch& batch = plan.batch;
     kernels::SequenceRows rows;
     rows.first_row = batch.n_tokens();
     rows.n_tokens = planned.n_tokens;
     rows.first_position = s.n_computed;
     batch.sequences.push_back(rows);
     batch.block_tables.insert(batch.block_tables.end(), s.blocks.begin(), s.blocks.end());
-    const bool decodes = s.n_computed >= s.n_prompt;
-    (decodes ? n_planned_decode_ : n_planned_prefill_) += planned.n_tokens;
+    (s.n_computed >= s.n_prompt ? plan.n_decode : plan.n_prefill) += planned.n_tokens;
     for (int64_t i = 0; i < planned.n_tokens; ++i) {
         const int64_t position = s.n_computed + i;
         const int64_t row = batch.n_tokens();
@@ -75,38 +87,43 @@ void Scheduler::emit(const Planned& planned, model::Batch& batch, std::vector<Lo
         const bool samples = s.generates && position + 1 == s.n_tokens();
         if (scores || samples) {
             batch.logit_rows.push_back(static_cast<int32_t>(row));
-            uses.push_back({&s, position, samples});
+            plan.uses.push_back({&s, position, samples});
         }
         if (scores) s.n_scored = position + 1;
+        if (samples) s.awaited = true;
     }
+    s.n_computed += planned.n_tokens;
 }
 
-void Scheduler::plan(model::Batch& batch, std::vector<LogitUse>& uses) {
-    batch = {};
-    uses.clear();
+StepPlan Scheduler::plan() {
     planned_.clear();
-    n_planned_prefill_ = n_planned_decode_ = 0;
-    int64_t n_rows_left = limits_.max_num_batched_tokens;
-    plan_running(true, n_rows_left);  // a long prompt must not hold up the tokens of others
-    plan_running(false, n_rows_left);
-    admit(n_rows_left);
-    for (const Planned& planned : planned_)
-        emit(planned, batch, uses);
+    // Decoding first: a long prompt must not hold up the tokens of others. With a pipeline each step takes
+    // its share.
+    const int64_t n_decode_rows = std::min(
+        limits_.max_num_batched_tokens, (n_running() + limits_.pipeline_depth - 1) / limits_.pipeline_depth);
+    plan_running(true, n_decode_rows);
+    plan_running(false, limits_.max_num_batched_tokens - n_planned_rows());
+    admit();
 
-    const int32_t* table = batch.block_tables.data();
+    StepPlan plan;
+    for (const Planned& planned : planned_)
+        emit(planned, plan);
+    const int32_t* table = plan.batch.block_tables.data();
     for (size_t i = 0; i < planned_.size(); ++i) {
-        batch.sequences[i].block_table = table;
+        plan.batch.sequences[i].block_table = table;
         table += planned_[i].sequence->blocks.size();
     }
+    return plan;
 }
 
-void Scheduler::commit() {
-    for (const Planned& planned : planned_)
-        planned.sequence->n_computed += planned.n_tokens;
-    planned_.clear();
+void Scheduler::commit(const StepPlan& plan) {
+    for (const LogitUse& use : plan.uses) {
+        if (use.samples) use.sequence->awaited = false;
+    }
 }
 
 void Scheduler::finish(ScheduledSequence& sequence) {
+    MIXSERVE_ASSERT(!sequence.awaited);
     pool_.release(sequence.blocks);
     std::erase(running_, &sequence);
     std::erase(waiting_, &sequence);
@@ -119,9 +136,9 @@ int64_t Scheduler::free_places() const {
 int64_t Scheduler::free_rows() const {
     int64_t n = limits_.max_num_batched_tokens;
     for (const ScheduledSequence* s : running_)
-        n -= s->n_tokens() - s->n_computed;
+        n -= std::max<int64_t>(1, s->n_missing());
     for (const ScheduledSequence* s : waiting_)
-        n -= s->n_tokens() - s->n_computed;
+        n -= s->n_missing();
     return std::max<int64_t>(0, n);
 }
 

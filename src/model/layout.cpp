@@ -37,9 +37,12 @@ RankLayout make_layout(const ModelConfig& config, comm::Strategy strategy, comm:
     const int64_t q_per_kv = config.num_attention_heads / config.num_key_value_heads;
     layout.kv_heads = {layout.q_heads.begin / q_per_kv, (layout.q_heads.end - 1) / q_per_kv + 1};
     layout.vocabulary = partition(config.vocab_size, layout.tp_size, layout.tp_rank);
-    layout.layers = strategy == Strategy::tp_pp
-                        ? partition(config.num_hidden_layers, topology.n_nodes, topology.node_index)
-                        : Range{0, config.num_hidden_layers};
+    // The first node has the last layers: logits, sampling and the queue of requests are in one place.
+    const int stage = topology.n_nodes - 1 - topology.node_index;
+    layout.layers = strategy == Strategy::tp_pp ? partition(config.num_hidden_layers, topology.n_nodes, stage)
+                                                : Range{0, config.num_hidden_layers};
+    layout.has_embedding = layout.layers.begin == 0;
+    layout.has_head = layout.layers.end == config.num_hidden_layers;
     require_usage(layout.layers.size() > 0, "tp-pp: {} pipeline stages for {} layers; use fewer nodes",
                   topology.n_nodes, config.num_hidden_layers);
     layout.experts = comm::place_experts(strategy, split, topology, config.num_experts);

@@ -14,7 +14,9 @@ struct RankLayout {
     comm::Strategy strategy = comm::Strategy::tp_ep;
     int tp_rank = 0;  // place among the ranks that split attention, dense MLPs and vocabulary
     int tp_size = 1;
-    Range layers;
+    Range layers;  // all, or those of this pipeline stage
+    bool has_embedding = true;
+    bool has_head = true;  // final norm and vocabulary product
     Range q_heads;
     Range kv_heads;  // those that the query heads of this rank read; shared with other ranks where there are
                      // fewer of them

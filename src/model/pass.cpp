@@ -60,6 +60,7 @@ Pass::Pass(const PassContext& context, const Batch& batch, Activations& activati
 }
 
 void Pass::embed() {
+    if (!c_.layout.has_embedding) return;  // a later pipeline stage: x has come from the one before
     const PhaseScope phase(c_.timer, Phase::attention);
     const int64_t hidden = c_.config.hidden_size;
     const Range vocabulary = c_.layout.vocabulary;

@@ -61,7 +61,8 @@ class Pass {
     const ModelConfig& config() const { return c_.config; }
     std::span<const LayerWeights> layers() const { return c_.weights.layers; }
 
-    /// x [T/p, H] <- rows of the embedding, which is split by vocabulary.
+    /// x [T/p, H] <- rows of the embedding, which is split by vocabulary. Later pipeline stages have x
+    /// already.
     void embed();
     void begin_layer(const LayerWeights& layer);
 

@@ -190,18 +190,19 @@ Weights load_weights(const ModelConfig& config, const RankLayout& layout, const 
                      const LoadProgress& progress) {
     Loader loader(source, progress);
     Weights w;
-    w.embedding = loader.matrix("model.embed_tokens.weight", config.vocab_size, config.hidden_size,
-                                layout.vocabulary, false);
+    const auto vocabulary_rows = [&](const std::string& name) {
+        return loader.matrix(name, config.vocab_size, config.hidden_size, layout.vocabulary, false);
+    };
+    const bool tied = config.tie_word_embeddings;
+    if (layout.has_embedding || (tied && layout.has_head))
+        w.embedding = vocabulary_rows("model.embed_tokens.weight");
     for (int64_t l = layout.layers.begin; l < layout.layers.end; ++l) {
         w.layers.push_back(load_layer(config, layout, l, source, loader));
     }
-    w.final_norm = loader.vector("model.norm.weight", config.hidden_size);
-    if (config.tie_word_embeddings) {
-        w.lm_head_weight = w.embedding.weight;
-    } else {
-        w.lm_head =
-            loader.matrix("lm_head.weight", config.vocab_size, config.hidden_size, layout.vocabulary, false);
-        w.lm_head_weight = w.lm_head.weight;
+    if (layout.has_head) {
+        w.final_norm = loader.vector("model.norm.weight", config.hidden_size);
+        if (!tied) w.lm_head = vocabulary_rows("lm_head.weight");
+        w.lm_head_weight = tied ? w.embedding.weight : w.lm_head.weight;
     }
     w.n_bytes = loader.n_bytes();
     return w;

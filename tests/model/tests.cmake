@@ -1,0 +1,2 @@
+mixserve_test(model/test_config)
+mixserve_test(model/test_rope)
