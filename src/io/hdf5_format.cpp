@@ -15,14 +15,6 @@ Hdf5Handle half_type(size_t exponent_bits, size_t bias) {
     return type;
 }
 
-Hdf5Handle string_type(size_t n_bytes) {
-    Hdf5Handle type = hdf5_own(H5Tcopy(H5T_C_S1), "HDF5 string type");
-    hdf5_check(H5Tset_size(type.id(), n_bytes), "HDF5 string type");
-    hdf5_check(H5Tset_strpad(type.id(), H5T_STR_NULLPAD), "HDF5 string type");
-    hdf5_check(H5Tset_cset(type.id(), H5T_CSET_UTF8), "HDF5 string type");
-    return type;
-}
-
 void create_attribute(hid_t object, const char* name, hid_t type, hid_t memory_type, const void* value) {
     const std::string what = std::string("attribute ") + name;
     const Hdf5Handle space = hdf5_own(H5Screate(H5S_SCALAR), what);
@@ -55,6 +47,14 @@ Hdf5Handle hdf5_type(DType dtype) {
     fail("HDF5 type: unknown element type");
 }
 
+Hdf5Handle hdf5_text_type(size_t n_bytes) {
+    Hdf5Handle type = hdf5_own(H5Tcopy(H5T_C_S1), "HDF5 string type");
+    hdf5_check(H5Tset_size(type.id(), n_bytes), "HDF5 string type");
+    hdf5_check(H5Tset_strpad(type.id(), H5T_STR_NULLPAD), "HDF5 string type");
+    hdf5_check(H5Tset_cset(type.id(), H5T_CSET_UTF8), "HDF5 string type");
+    return type;
+}
+
 bool hdf5_dtype(hid_t type, DType& dtype) {
     for (const DType candidate : {DType::bf16, DType::f32, DType::f16}) {
         if (H5Tequal(type, hdf5_type(candidate).id()) > 0) {
@@ -70,7 +70,7 @@ void write_attribute(hid_t object, const char* name, uint64_t value) {
 }
 
 void write_attribute(hid_t object, const char* name, const std::string& value) {
-    const Hdf5Handle type = string_type(value.size());
+    const Hdf5Handle type = hdf5_text_type(value.size());
     create_attribute(object, name, type.id(), type.id(), value.data());
 }
 

@@ -28,6 +28,9 @@ Hdf5Handle hdf5_type(DType dtype);
 /// The element type that an HDF5 type is; false where it is none of ours.
 bool hdf5_dtype(hid_t type, DType& dtype);
 
+/// A string of exactly that many bytes, UTF-8.
+Hdf5Handle hdf5_text_type(size_t n_bytes);
+
 /// Attributes of `object`; the readers return false where there is none of that name and type.
 void write_attribute(hid_t object, const char* name, uint64_t value);
 void write_attribute(hid_t object, const char* name, const std::string& value);
