@@ -12,11 +12,28 @@ namespace mixserve::app {
 namespace {
 
 std::string suggestion(const po::options_description& options, std::string name) {
-    while (!name.empty() && name.front() == '-') name.erase(name.begin());
+    while (!name.empty() && name.front() == '-')
+        name.erase(name.begin());
     std::vector<std::string_view> names;
-    for (const auto& option : options.options()) names.push_back(option->long_name());
+    for (const auto& option : options.options())
+        names.push_back(option->long_name());
     const std::string near = nearest_name(name, names);
     return near.empty() ? "" : "; did you mean '--" + near + "'?";
+}
+
+/// What is given without a name stands in the usage line, not in the list.
+void print_usage(const std::string& command, const po::options_description& all) {
+    po::options_description named("options");
+    std::string positional;
+    for (const auto& option : all.options()) {
+        if (option->long_name() == "positional") {
+            positional = " " + option->description();
+        } else {
+            named.add(option);
+        }
+    }
+    std::cout << "usage: mixserve " << command << positional << " [options]\n"
+              << (positional.empty() ? all : named);
 }
 
 }  // namespace
@@ -26,8 +43,8 @@ bool parse_options(const std::string& command, const po::options_description& op
     po::options_description all;
     all.add(options);
     all.add_options()("config", po::value<std::string>()->value_name("FILE"),
-                      "options from a file, one `name = value` a line; the command line wins")(
-        "help", "this text");
+                      "options from a file, one `name = value` a line; the command line wins")("help",
+                                                                                               "this text");
     const std::vector<std::string> words(arguments.begin(), arguments.end());
     std::string where = "the command line";
     try {
@@ -41,7 +58,7 @@ bool parse_options(const std::string& command, const po::options_description& op
                       .run(),
                   values);
         if (values.count("help") != 0) {
-            std::cout << "usage: mixserve " << command << " [options]\n" << all;
+            print_usage(command, all);
             return false;
         }
         if (values.count("config") != 0) {

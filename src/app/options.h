@@ -1,7 +1,6 @@
 #pragma once
 
 #include <boost/program_options.hpp>
-
 #include <string>
 
 #include "app/command.h"
@@ -10,9 +9,10 @@ namespace mixserve::app {
 
 namespace po = boost::program_options;
 
-/// Reads a command line against `options`, with `--help` and `--config FILE` (one `name = value` a line; the command line
-/// wins) added. UsageError on an unknown, repeated, malformed or missing option, naming it and the nearest valid one.
-/// With `--help`, prints usage and returns false.
+/// Reads a command line against `options`, with `--help` and `--config FILE` (one `name = value` a line; the
+/// command line wins) added. UsageError on an unknown, repeated, malformed or missing option, naming it and
+/// the nearest valid one. With `--help`, prints usage and returns false. An option named "positional" (a
+/// vector of strings) takes what is given without a name; its description is what the usage line calls that.
 bool parse_options(const std::string& command, const po::options_description& options, Arguments arguments,
                    po::variables_map& values);
 

@@ -78,7 +78,10 @@ void add_indexed(Checkpoint& checkpoint, const std::string& index_path) {
 
 void add_all(Checkpoint& checkpoint) {
     std::vector<std::string> paths;
-    for (const fs::directory_entry& entry : fs::directory_iterator(checkpoint.folder)) {
+    std::error_code error;
+    const fs::directory_iterator entries(checkpoint.folder, error);
+    require_usage(!error, "cannot read the folder {}: {}", checkpoint.folder, error.message());
+    for (const fs::directory_entry& entry : entries) {
         if (entry.path().extension() == ".safetensors") paths.push_back(entry.path().string());
     }
     require_usage(!paths.empty(),
@@ -100,12 +103,13 @@ void add_all(Checkpoint& checkpoint) {
 }  // namespace
 
 ModelTexts read_checkpoint_texts(const std::string& folder) {
-    require_usage(fs::is_directory(folder),
+    std::error_code error;
+    require_usage(fs::is_directory(folder, error),
                   "{} is not a folder; --hf-dir wants the folder of a Hugging Face checkpoint", folder);
     ModelTexts texts;
     for (const TextSlot& slot : text_slots) {
         const fs::path path = fs::path(folder) / slot.file_name;
-        if (!fs::exists(path)) continue;
+        if (!fs::exists(path, error)) continue;
         std::string text = read_whole(path.string());
         if (!text.empty()) texts.*slot.member = std::move(text);
     }

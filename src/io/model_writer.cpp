@@ -161,7 +161,9 @@ void ModelWriter::plan_parts() {
 
 void ModelWriter::check_target() const {
     require_usage(!fs::path(path_).filename().empty(), "'{}' is not a name for a file", path_);
-    require_usage(fs::is_directory(folder_), "{} cannot be written: there is no folder {}", path_, folder_);
+    std::error_code error;
+    require_usage(fs::is_directory(folder_, error), "{} cannot be written: there is no folder {}", path_,
+                  folder_);
     require_usage(::access(folder_.c_str(), W_OK | X_OK) == 0, "{} cannot be written: folder {}: {}", path_,
                   folder_, errno_text(errno));
     for (const Part& part : parts_) {
@@ -169,7 +171,6 @@ void ModelWriter::check_target() const {
         require_usage(options_.overwrite || !fs::exists(part.path),
                       "{} exists; choose another name, or --force to replace it", part.path);
     }
-    std::error_code error;
     const fs::space_info space = fs::space(folder_, error);
     const int64_t needed = total_bytes(tensors_);
     require_usage(error || static_cast<uint64_t>(needed) <= space.available,
