@@ -42,7 +42,7 @@ constexpr std::array<std::pair<std::string_view, comm::Strategy>, 5> strategies{
 constexpr std::array<std::pair<std::string_view, comm::ExpertSplit>, 2> expert_splits{
     {{"tp", comm::ExpertSplit::tensor}, {"ep", comm::ExpertSplit::expert}}};
 
-constexpr std::array<std::pair<std::string_view, DType>, 2> kv_dtypes{
+constexpr std::array<std::pair<std::string_view, DType>, 2> f32_or_bf16{
     {{"f32", DType::f32}, {"bf16", DType::bf16}}};
 
 int64_t positive(const po::variables_map& values, const std::string& option) {
@@ -120,6 +120,8 @@ void add_engine_options(po::options_description& options) {
         "bytes a rank for the KV cache (as 4GiB); by default a share of what is free")(
         "kv-cache-dtype", po::value<std::string>()->default_value("f32"),
         "f32 (exact) or bf16 (half the memory)")(
+        "rope-frequency-dtype", po::value<std::string>()->default_value("f32"),
+        "f32, or bf16 to compare with a reference that cast its rotary buffers with model.to(bfloat16)")(
         "block-size", po::value<int64_t>()->value_name("N")->default_value(16), "tokens of a KV cache block")(
         "seed", po::value<uint64_t>()->value_name("N")->default_value(0), "of sampling and of dummy weights");
 }
@@ -146,11 +148,13 @@ EngineOptions read_engine_options(const po::variables_map& values) {
     o.parallel.n_threads = static_cast<int>(optional_positive(values, "threads-per-rank").value_or(0));
     o.parallel.kv_block_size = positive(values, "block-size");
     o.parallel.kv_cache_dtype =
-        one_of("kv-cache-dtype", values["kv-cache-dtype"].as<std::string>(), kv_dtypes);
+        one_of("kv-cache-dtype", values["kv-cache-dtype"].as<std::string>(), f32_or_bf16);
     if (values.count("kv-cache-memory") != 0) {
         o.parallel.kv_cache_bytes =
             parse_byte_size("kv-cache-memory", values["kv-cache-memory"].as<std::string>());
     }
+    o.rope_frequency_dtype =
+        one_of("rope-frequency-dtype", values["rope-frequency-dtype"].as<std::string>(), f32_or_bf16);
     o.limits.max_num_seqs = positive(values, "max-num-seqs");
     o.limits.max_num_batched_tokens = positive(values, "max-num-batched-tokens");
     o.parallel.max_num_seqs = o.limits.max_num_seqs;
@@ -184,6 +188,7 @@ OpenModel open_model(EngineOptions& o, const comm::Topology& topology) {
                       open.config.rope.type == model::RopeType::dynamic,
                   "--max-model-len {}: the model has {} positions (max_position_embeddings)",
                   o.max_model_len.value_or(0), open.config.max_position_embeddings);
+    open.config.rope.frequency_dtype = o.rope_frequency_dtype;
     o.parallel.max_model_len = o.max_model_len.value_or(open.config.max_position_embeddings);
     o.max_model_len = o.parallel.max_model_len;
     if (o.parallel.n_threads == 0) {
@@ -210,6 +215,7 @@ ordered_json to_json(const EngineOptions& o) {
     j["max-num-batched-tokens"] = o.limits.max_num_batched_tokens;
     if (o.parallel.kv_cache_bytes) j["kv-cache-memory"] = *o.parallel.kv_cache_bytes;
     j["kv-cache-dtype"] = mixserve::name(o.parallel.kv_cache_dtype);
+    j["rope-frequency-dtype"] = mixserve::name(o.rope_frequency_dtype);
     j["block-size"] = o.parallel.kv_block_size;
     j["seed"] = o.seed;
     return j;

@@ -26,6 +26,7 @@ struct EngineOptions {
     std::optional<int64_t> max_model_len;
     bool verify = false;
     uint64_t seed = 0;
+    DType rope_frequency_dtype = DType::f32;
     engine::ParallelOptions parallel;
     engine::SchedulerLimits limits;
 };

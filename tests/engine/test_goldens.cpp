@@ -63,51 +63,52 @@ void expect_equal(const GoldenCase& golden, const RunOutput& out, const model::M
 }
 
 /// Every layout of the ranks at hand that divides the model, against what transformers computed.
-void check_checkpoint(const std::filesystem::path& folder, int64_t n_greedy, int64_t max_model_len) {
+void check_checkpoint(const std::filesystem::path& folder, int64_t n_greedy,
+                      const test::LayoutChoice& choice = {}) {
     const std::vector<GoldenCase> cases = test::read_golden((folder / "golden.h5").string());
     ASSERT_FALSE(cases.empty());
     const test::ConvertedModel converted(folder);
     int n_checked = 0;
-    test::for_each_layout(
-        converted, max_model_len, {}, [&](engine::RankModel& model, const std::string& layout) {
-            std::vector<std::vector<int32_t>> prompts;
-            std::vector<size_t> mine;  // cases are dealt to the groups of ranks that serve requests
-            for (size_t i = 0; i < cases.size(); ++i) {
-                if (test::served_here(model, i)) mine.push_back(i);
-            }
-            for (const size_t i : mine)
-                prompts.push_back(cases[i].prompt);
-            const auto outputs = test::run_prompts(model, prompts, n_greedy, {16, 96});
-            for (size_t i = 0; i < mine.size(); ++i) {
-                GoldenCase golden = cases[mine[i]];
-                golden.greedy.resize(static_cast<size_t>(n_greedy));
-                expect_equal(golden, outputs[i], model.config(),
-                             layout + ", case " + std::to_string(mine[i]));
-            }
-            ++n_checked;
-        });
+    test::for_each_layout(converted, choice, [&](engine::RankModel& model, const std::string& layout) {
+        std::vector<std::vector<int32_t>> prompts;
+        std::vector<size_t> mine;  // cases are dealt to the groups of ranks that serve requests
+        for (size_t i = 0; i < cases.size(); ++i) {
+            if (test::served_here(model, i)) mine.push_back(i);
+        }
+        for (const size_t i : mine)
+            prompts.push_back(cases[i].prompt);
+        const auto outputs = test::run_prompts(model, prompts, n_greedy, {16, 96});
+        for (size_t i = 0; i < mine.size(); ++i) {
+            GoldenCase golden = cases[mine[i]];
+            golden.greedy.resize(static_cast<size_t>(n_greedy));
+            expect_equal(golden, outputs[i], model.config(), layout + ", case " + std::to_string(mine[i]));
+        }
+        ++n_checked;
+    });
     EXPECT_GT(n_checked, 0);
 }
 
 TEST(Goldens, Qwen3Moe) {
     MIXSERVE_NEEDS_SHARED(folder, "goldens/qwen3-moe");
-    check_checkpoint(folder, 24, 256);
+    check_checkpoint(folder, 24);
 }
 TEST(Goldens, Qwen2Moe) {
     MIXSERVE_NEEDS_SHARED(folder, "goldens/qwen2-moe");
-    check_checkpoint(folder, 24, 256);
+    check_checkpoint(folder, 24);
 }
 TEST(Goldens, Mixtral) {
     MIXSERVE_NEEDS_SHARED(folder, "goldens/mixtral");
-    check_checkpoint(folder, 24, 256);
+    check_checkpoint(folder, 24);
 }
 TEST(Goldens, Olmoe) {
     MIXSERVE_NEEDS_SHARED(folder, "goldens/olmoe");
-    check_checkpoint(folder, 24, 256);
+    check_checkpoint(folder, 24);
 }
 TEST(Goldens, SampleModel) {
-    const std::filesystem::path folder = test::source_dir() / "inputs/models/shakespeare-moe";
-    check_checkpoint(folder, 12, 256);
+    test::LayoutChoice choice;
+    choice.max_model_len = 2048;
+    choice.rope_frequency_dtype = DType::f32;
+    check_checkpoint(test::source_dir() / "inputs/models/shakespeare-moe", 12, choice);
 }
 
 }  // namespace

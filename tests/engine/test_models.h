@@ -26,11 +26,15 @@ class ConvertedModel {
 /// Which layouts a test goes through, beside the node sizes.
 struct LayoutChoice {
     std::vector<comm::Strategy> strategies = {comm::Strategy::tp_ep};
+    int64_t max_model_len = 256;
+    /// make_goldens.py casts whole modules to bf16 and back, rotary buffers included; the sample model's
+    /// golden does not.
+    DType rope_frequency_dtype = DType::bf16;
 };
 
 /// Loads the model in every layout of the world's ranks - each node size that divides them, each strategy -
 /// that its heads and experts divide by, and calls `use` with it and the layout in words.
-void for_each_layout(const ConvertedModel& converted, int64_t max_model_len, const LayoutChoice& choice,
+void for_each_layout(const ConvertedModel& converted, const LayoutChoice& choice,
                      const std::function<void(engine::RankModel&, const std::string& layout)>& use);
 
 /// Whether the group of ranks that this one belongs to serves request `i` when they are dealt out.

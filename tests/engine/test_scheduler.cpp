@@ -124,13 +124,15 @@ TEST(Scheduler, SeveralStepsInFlightShareTheSequences) {
     BlockPool pool(100, 4);
     Scheduler scheduler({8, 10, 2}, pool);
     std::vector<ScheduledSequence> all{sequence(1, 2), sequence(2, 2), sequence(3, 2), sequence(4, 23)};
-    for (ScheduledSequence& s : all) scheduler.add(s);
+    for (ScheduledSequence& s : all)
+        scheduler.add(s);
     StepPlan first = scheduler.plan();
     EXPECT_EQ(first.batch.n_tokens(), 10) << "three prompts and a piece of the fourth";
     StepPlan second = scheduler.plan();
     EXPECT_EQ(second.batch.n_tokens(), 10) << "the next piece needs no result of the first";
     EXPECT_TRUE(second.uses.empty());
-    for (const LogitUse& use : first.uses) use.sequence->tokens.push_back(1);
+    for (const LogitUse& use : first.uses)
+        use.sequence->tokens.push_back(1);
     Scheduler::commit(first);
     StepPlan third = scheduler.plan();
     EXPECT_EQ(third.n_decode, 2) << "half of the four running";
