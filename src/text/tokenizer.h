@@ -10,8 +10,8 @@
 
 namespace mixserve::text {
 
-/// A tokenizer.json of Hugging Face: byte-level BPE and SentencePiece-style BPE. Const and safe to share between threads.
-/// What the file asks for and this does not do is a UsageError that names the key.
+/// A tokenizer.json of Hugging Face: byte-level BPE and SentencePiece-style BPE. Const and safe to share
+/// between threads. What the file asks for and this does not do is a UsageError that names the key.
 class Tokenizer {
   public:
     static Tokenizer from_json(std::string_view tokenizer_json);
@@ -19,7 +19,8 @@ class Tokenizer {
     Tokenizer(Tokenizer&&) noexcept;
     Tokenizer& operator=(Tokenizer&&) noexcept;
 
-    /// `add_special_tokens`: the post-processor's (BOS and so on). Special tokens written in the text are always found.
+    /// `add_special_tokens`: the post-processor's (BOS and so on). Special tokens written in the text are
+    /// always found.
     std::vector<int32_t> encode(std::string_view text, bool add_special_tokens) const;
     /// Ids outside of the vocabulary are an Error. The result is valid UTF-8 (U+FFFD for broken sequences).
     std::string decode(std::span<const int32_t> ids, bool skip_special_tokens) const;
@@ -37,8 +38,8 @@ class Tokenizer {
     std::unique_ptr<Impl> impl_;
 };
 
-/// Text of a sequence as its tokens come, a piece at a time; never splits a character. The pieces of push() and finish()
-/// together equal decode() of the whole.
+/// Text of a sequence as its tokens come, a piece at a time; never splits a character. The pieces of push()
+/// and finish() together equal decode() of the whole.
 class StreamDecoder {
   public:
     StreamDecoder(const Tokenizer& tokenizer, bool skip_special_tokens);
@@ -47,7 +48,10 @@ class StreamDecoder {
     StreamDecoder& operator=(StreamDecoder&&) noexcept;
     /// The text that `id` completes; may be empty.
     std::string push(int32_t id);
-    /// What is still held back.
+    /// What finish() would give now. A stop string may end in it: text that later tokens could still change
+    /// (a run of SentencePiece's byte tokens, "\n" among them) is held back.
+    std::string held() const;
+    /// What is still held back. The last call.
     std::string finish();
 
   private:
