@@ -40,11 +40,12 @@ void print_usage(const std::string& command, const po::options_description& all)
 
 bool parse_options(const std::string& command, const po::options_description& options, Arguments arguments,
                    po::variables_map& values) {
+    po::options_description general("general");
+    general.add_options()("config", po::value<std::string>()->value_name("FILE"),
+                          "options from a file, one `name = value` a line; the command line wins")(
+        "help", "this text");
     po::options_description all;
-    all.add(options);
-    all.add_options()("config", po::value<std::string>()->value_name("FILE"),
-                      "options from a file, one `name = value` a line; the command line wins")("help",
-                                                                                               "this text");
+    all.add(options).add(general);
     const std::vector<std::string> words(arguments.begin(), arguments.end());
     std::string where = "the command line";
     try {

@@ -33,12 +33,12 @@ std::string hdf5_message() {
 }
 
 Hdf5Handle hdf5_own(hid_t id, const std::string& what) {
-    require(id >= 0, "{}: {}", what, hdf5_message());
+    require(id >= 0, "{}: {}", what, hdf5_reason);
     return Hdf5Handle(id);
 }
 
 void hdf5_check(herr_t status, const std::string& what) {
-    require(status >= 0, "{}: {}", what, hdf5_message());
+    require(status >= 0, "{}: {}", what, hdf5_reason);
 }
 
 }  // namespace mixserve::io

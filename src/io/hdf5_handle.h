@@ -1,5 +1,6 @@
 #pragma once
 
+#include <fmt/format.h>
 #include <hdf5.h>
 
 #include <string>
@@ -44,9 +45,22 @@ class QuietHdf5 {
 /// What HDF5 says about its last failed call: the innermost cause.
 std::string hdf5_message();
 
+/// Formats as hdf5_message() does when the text is made, which is after the condition of a require() has been
+/// tried.
+struct Hdf5Reason {};
+inline constexpr Hdf5Reason hdf5_reason;
+
 /// Takes over `id`, or throws Error "<what>: <HDF5's message>" when it is not valid.
 Hdf5Handle hdf5_own(hid_t id, const std::string& what);
 /// Throws Error the same way when `status` says that a call failed.
 void hdf5_check(herr_t status, const std::string& what);
 
 }  // namespace mixserve::io
+
+template <>
+struct fmt::formatter<mixserve::io::Hdf5Reason> : fmt::formatter<std::string> {
+    template <class Context>
+    auto format(mixserve::io::Hdf5Reason /*reason*/, Context& context) const {
+        return fmt::formatter<std::string>::format(mixserve::io::hdf5_message(), context);
+    }
+};

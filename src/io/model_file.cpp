@@ -44,7 +44,7 @@ Hdf5Handle open_hdf5(const std::string& path) {
     require_usage(fs::file_size(path, error) > 0 && !error, "{} is empty; convert or copy the model again",
                   path);
     const htri_t is_hdf5 = H5Fis_hdf5(path.c_str());
-    require_usage(is_hdf5 >= 0, "{} cannot be read: {}", path, hdf5_message());
+    require_usage(is_hdf5 >= 0, "{} cannot be read: {}", path, hdf5_reason);
     require_usage(is_hdf5 > 0,
                   "{} is not an HDF5 file; `mixserve convert` makes a model from a checkpoint folder", path);
     const Hdf5Handle access = hdf5_own(H5Pcreate(H5P_FILE_ACCESS), path);
@@ -53,7 +53,7 @@ Hdf5Handle open_hdf5(const std::string& path) {
     Hdf5Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.id()));
     require_usage(file.valid(),
                   "{} cannot be opened: {}; if it was copied, copy it again, else convert again", path,
-                  hdf5_message());
+                  hdf5_reason);
     return file;
 }
 
@@ -81,7 +81,7 @@ std::optional<std::string> read_text(hid_t file, const char* name, const std::st
     if (H5Lexists(file, name, H5P_DEFAULT) <= 0) return std::nullopt;
     const std::string where = fmt::format("{}: /{}", path, name);
     const Hdf5Handle dataset(H5Dopen2(file, name, H5P_DEFAULT));
-    require_usage(dataset.valid(), "{} is damaged ({}); convert again", where, hdf5_message());
+    require_usage(dataset.valid(), "{} is damaged ({}); convert again", where, hdf5_reason);
     const Hdf5Handle type(H5Dget_type(dataset.id()));
     const Hdf5Handle space(H5Dget_space(dataset.id()));
     require_usage(H5Tget_class(type.id()) == H5T_STRING && H5Tis_variable_str(type.id()) == 0 &&
@@ -91,7 +91,7 @@ std::optional<std::string> read_text(hid_t file, const char* name, const std::st
     require_usage(n_bytes <= H5Dget_storage_size(dataset.id()), "{} is damaged; convert again", where);
     std::string text(n_bytes, '\0');
     require_usage(H5Dread(dataset.id(), type.id(), H5S_ALL, H5S_ALL, H5P_DEFAULT, text.data()) >= 0,
-                  "{} cannot be read: {}", where, hdf5_message());
+                  "{} cannot be read: {}", where, hdf5_reason);
     uint64_t checksum = 0;
     require_usage(read_attribute(dataset.id(), attribute_checksum, checksum),
                   "{} has no checksum; convert again", where);
@@ -147,7 +147,7 @@ void ModelFile::Impl::add_tensor(const OpenFile& file, const std::string& object
     const std::string where = fmt::format("{}: tensor '{}'", files[file.index].path(), name);
     const Hdf5Handle dataset(H5Dopen2(file.handle.id(), object.c_str(), H5P_DEFAULT));
     require_usage(dataset.valid(), "{} cannot be opened: {}; convert or copy the model again", where,
-                  hdf5_message());
+                  hdf5_reason);
     TensorInfo info;
     info.name = name;
     const Hdf5Handle type(H5Dget_type(dataset.id()));
@@ -192,7 +192,7 @@ void ModelFile::Impl::add_weights(const OpenFile& main) {
     std::vector<std::string> names;
     require_usage(group.valid() && H5Literate(group.id(), H5_INDEX_NAME, H5_ITER_NATIVE, nullptr,
                                               collect_name, &names) >= 0,
-                  "{}: /{} is damaged ({}); convert again", path, group_weights, hdf5_message());
+                  "{}: /{} is damaged ({}); convert again", path, group_weights, hdf5_reason);
 
     const fs::path folder = fs::canonical(path).parent_path();
     const uint64_t fingerprint = fingerprint_of(main.handle.id(), path);
@@ -200,7 +200,7 @@ void ModelFile::Impl::add_weights(const OpenFile& main) {
     for (const std::string& name : names) {
         H5L_info_t link{};
         require_usage(H5Lget_info(group.id(), name.c_str(), &link, H5P_DEFAULT) >= 0, "{}: tensor '{}': {}",
-                      path, name, hdf5_message());
+                      path, name, hdf5_reason);
         if (link.type != H5L_TYPE_EXTERNAL) {
             add_tensor(main, std::string(group_weights) + "/" + name, name);
             continue;
@@ -211,7 +211,7 @@ void ModelFile::Impl::add_weights(const OpenFile& main) {
         const char* object = nullptr;
         require_usage(H5Lget_val(group.id(), name.c_str(), value.data(), value.size(), H5P_DEFAULT) >= 0 &&
                           H5Lunpack_elink_val(value.data(), value.size(), &flags, &shard_name, &object) >= 0,
-                      "{}: tensor '{}' has a damaged link ({}); convert again", path, name, hdf5_message());
+                      "{}: tensor '{}' has a damaged link ({}); convert again", path, name, hdf5_reason);
         require_usage(std::string_view(shard_name).find('/') == std::string_view::npos,
                       "{}: tensor '{}' lies in {}, and the files of a model lie in one folder; convert again",
                       path, name, shard_name);
@@ -299,6 +299,8 @@ std::vector<ModelFile::FileInfo> ModelFile::files() const {
     std::vector<FileInfo> all;
     for (const RawFile& file : impl_->files)
         all.push_back({file.path(), file.n_bytes()});
+    std::sort(all.begin() + 1, all.end(),
+              [](const FileInfo& a, const FileInfo& b) { return a.path < b.path; });
     return all;
 }
 

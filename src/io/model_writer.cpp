@@ -94,8 +94,8 @@ std::vector<std::string> shards_of(const std::string& path) {
 }
 
 void rename_file(const std::string& from, const std::string& to) {
-    require(::rename(from.c_str(), to.c_str()) == 0, "cannot rename {} to {}: {}", from, to,
-            errno_text(errno));
+    const int result = ::rename(from.c_str(), to.c_str());
+    require(result == 0, "cannot rename {} to {}: {}", from, to, errno_text(errno));
 }
 
 }  // namespace
@@ -164,8 +164,8 @@ void ModelWriter::check_target() const {
     std::error_code error;
     require_usage(fs::is_directory(folder_, error), "{} cannot be written: there is no folder {}", path_,
                   folder_);
-    require_usage(::access(folder_.c_str(), W_OK | X_OK) == 0, "{} cannot be written: folder {}: {}", path_,
-                  folder_, errno_text(errno));
+    const int access = ::access(folder_.c_str(), W_OK | X_OK);
+    require_usage(access == 0, "{} cannot be written: folder {}: {}", path_, folder_, errno_text(errno));
     for (const Part& part : parts_) {
         require_usage(!fs::is_directory(part.path), "{} cannot be written: it is a folder", part.path);
         require_usage(options_.overwrite || !fs::exists(part.path),
@@ -209,7 +209,7 @@ void ModelWriter::create_part(const Part& part, const ModelTexts* texts) {
             }
         }
     }
-    require(group.close() && file.close(), "cannot write {}: {}", part.temporary, hdf5_message());
+    require(group.close() && file.close(), "cannot write {}: {}", part.temporary, hdf5_reason);
 }
 
 void ModelWriter::open_part_of_next_tensor() {
@@ -250,7 +250,7 @@ void ModelWriter::complete_part(const Part& part, uint64_t fingerprint) const {
         const Hdf5Handle dataset = hdf5_own(H5Dopen2(file.id(), name.c_str(), H5P_DEFAULT), part.temporary);
         overwrite_attribute(dataset.id(), attribute_checksum, tensors_[i].checksum);
     }
-    require(file.close(), "cannot write {}: {}", part.temporary, hdf5_message());
+    require(file.close(), "cannot write {}: {}", part.temporary, hdf5_reason);
     RawFile::open_for_writing(part.temporary).sync();
 }
 

@@ -56,7 +56,8 @@ RawFile& RawFile::operator=(RawFile&& other) noexcept {
 
 int64_t RawFile::n_bytes() const {
     struct stat status {};
-    require(::fstat(descriptor_, &status) == 0, "cannot look at {}: {}", path_, errno_text(errno));
+    const int result = ::fstat(descriptor_, &status);
+    require(result == 0, "cannot look at {}: {}", path_, errno_text(errno));
     return status.st_size;
 }
 
@@ -66,9 +67,9 @@ void RawFile::read(int64_t offset, void* out, int64_t n_bytes) const {
         const ssize_t n =
             ::pread(descriptor_, cursor, static_cast<size_t>(std::min(n_bytes, max_call_bytes)), offset);
         if (n < 0 && errno == EINTR) continue;
-        require(n >= 0, "cannot read {} at byte {}: {}", path_, offset, errno_text(errno));
-        require(n > 0, "{} ends at byte {}, with {} more bytes expected: it was cut off", path_, offset,
-                n_bytes);
+        if (n < 0) fail("cannot read {} at byte {}: {}", path_, offset, errno_text(errno));
+        if (n == 0)
+            fail("{} ends at byte {}, with {} more bytes expected: it was cut off", path_, offset, n_bytes);
         cursor += n;
         offset += n;
         n_bytes -= n;
@@ -81,7 +82,8 @@ void RawFile::write(int64_t offset, const void* data, int64_t n_bytes) {
         const ssize_t n =
             ::pwrite(descriptor_, cursor, static_cast<size_t>(std::min(n_bytes, max_call_bytes)), offset);
         if (n < 0 && errno == EINTR) continue;
-        require(n > 0, "cannot write {} at byte {}: {}", path_, offset, errno_text(n == 0 ? ENOSPC : errno));
+        if (n <= 0)
+            fail("cannot write {} at byte {}: {}", path_, offset, errno_text(n == 0 ? ENOSPC : errno));
         cursor += n;
         offset += n;
         n_bytes -= n;
@@ -89,7 +91,8 @@ void RawFile::write(int64_t offset, const void* data, int64_t n_bytes) {
 }
 
 void RawFile::sync() {
-    require(::fsync(descriptor_) == 0, "cannot write {} to the disk: {}", path_, errno_text(errno));
+    const int result = ::fsync(descriptor_);
+    require(result == 0, "cannot write {} to the disk: {}", path_, errno_text(errno));
 }
 
 void sync_folder(const std::string& folder) {
