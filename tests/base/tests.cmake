@@ -1,0 +1,2 @@
+mixserve_test(base/test_dtype)
+mixserve_test(base/test_base)
