@@ -3,3 +3,5 @@ add_library(mixserve_test_checkpoints STATIC ${CMAKE_CURRENT_LIST_DIR}/checkpoin
 target_link_libraries(mixserve_test_checkpoints PUBLIC mixserve_test_support PRIVATE mixserve_flags)
 mixserve_test(io/test_model_file LIBRARIES mixserve_test_checkpoints hdf5)
 target_sources(io_test_model_file PRIVATE ${CMAKE_CURRENT_LIST_DIR}/test_model_file_damage.cpp)
+mixserve_test(io/test_convert LIBRARIES mixserve_test_checkpoints)
+target_sources(io_test_convert PRIVATE ${CMAKE_CURRENT_LIST_DIR}/test_convert_damage.cpp ${CMAKE_CURRENT_LIST_DIR}/test_safetensors.cpp)

@@ -1,0 +1,1 @@
+mixserve_test(fuzz/test_fuzz_safetensors LIBRARIES mixserve_test_checkpoints)
