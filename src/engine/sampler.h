@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/philox.h"
+#include "engine/log_softmax.h"
+#include "engine/token_counts.h"
+#include "io/sampling_params.h"
+
+namespace mixserve::engine {
+
+/// Below this temperature the most likely token is taken, as in vLLM.
+inline constexpr double greedy_temperature = 1e-5;
+
+/// One position that is to be sampled. All borrowed.
+struct SampleInput {
+    std::span<float> logits;  // [vocab_size], raw; overwritten
+    const io::SamplingParams& params;
+    const TokenCounts* counts = nullptr;  // needed with has_penalties(params)
+    std::span<const int32_t> banned{};    // must not come (while fewer than min_tokens have)
+    DrawKey key{};
+};
+
+struct Sampled {
+    int32_t token = 0;
+    std::optional<Logprobs> logprobs;  // of the raw distribution, with params.logprobs
+};
+
+/// Draws the token of a position: bans, penalties, temperature, min_p, top_k (with all equals of the last),
+/// top_p over what those leave, then one draw, as vLLM orders them; greedy ties go to the lowest id. Depends
+/// on nothing but its input. Holds memory for its work: one a thread, used again for every position.
+class Sampler {
+  public:
+    /// Error when a logit is not finite, or every token is banned.
+    Sampled sample(const SampleInput& input);
+
+  private:
+    struct Candidate {
+        float value;  // logit
+        int32_t token;
+    };
+    int32_t draw_from_all(std::span<const float> logits, float largest, double temperature, double u);
+    int32_t draw_from_candidates(float largest, double temperature, double u);
+    /// candidates_ <- the largest, at least `n` of them with all equals of the last, that are not below
+    /// `lowest`.
+    void select_largest(std::span<const float> logits, int64_t n, float lowest);
+    void keep_top_p(std::span<const float> logits, const io::SamplingParams& params, float largest,
+                    float lowest);
+
+    std::vector<Candidate> candidates_;
+    std::vector<float> weights_;
+    std::vector<double> block_sums_;
+};
+
+}  // namespace mixserve::engine

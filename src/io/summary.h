@@ -1,0 +1,64 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "base/json.h"
+#include "base/phase.h"
+#include "io/distribution.h"
+#include "io/result.h"
+
+namespace mixserve::io {
+
+/// Figures of a job, gathered as its results come; memory does not grow with them.
+class RunStatistics {
+  public:
+    void add(const Result& result);
+    void add(const ScoreResult& result);
+
+    int64_t n_completed() const { return n_completed_; }
+    int64_t n_failed() const { return n_failed_; }
+    int64_t n_input_tokens() const { return n_input_tokens_; }
+    int64_t n_output_tokens() const { return n_output_tokens_; }
+    const Distribution& ttft_ms() const { return ttft_ms_; }
+    const Distribution& itl_ms() const { return itl_ms_; }
+    const Distribution& tpot_ms() const {
+        return tpot_ms_;
+    }  // a request: (e2e - ttft) / (longest sample - 1)
+    const Distribution& e2el_ms() const { return e2el_ms_; }
+    /// Of all scored tokens together; nothing when none was scored.
+    std::optional<double> perplexity() const;
+
+  private:
+    int64_t n_completed_ = 0;
+    int64_t n_failed_ = 0;
+    int64_t n_input_tokens_ = 0;
+    int64_t n_output_tokens_ = 0;
+    Distribution ttft_ms_;
+    Distribution itl_ms_;
+    Distribution tpot_ms_;
+    Distribution e2el_ms_;
+    double sum_logprobs_ = 0;
+    int64_t n_scored_tokens_ = 0;
+};
+
+/// What else the summary tells.
+struct RunFacts {
+    std::string model;
+    std::string strategy;
+    int64_t n_nodes = 1;
+    int64_t n_ranks = 1;
+    double duration_s = 0;
+    std::array<double, n_phases> phase_seconds{};  // summed over steps, mean over ranks
+    bool scores = false;                           // of `score`: no times of tokens
+};
+
+/// summary.json, with the names of vLLM's benchmarks (DESIGN.md section 2).
+ordered_json summary_json(const RunStatistics& statistics, const RunFacts& facts);
+
+/// The same as a table for the terminal, lines with a newline each.
+std::string summary_table(const RunStatistics& statistics, const RunFacts& facts);
+
+}  // namespace mixserve::io
