@@ -43,6 +43,13 @@ ExpertPlacement place_experts(Strategy strategy, ExpertSplit split, const Topolo
     return {{node.begin + own.begin, node.begin + own.end}, 1, 0};
 }
 
+void run_experts(const ExchangeSetup& setup, const float* x, int64_t n_rows, const kernels::ExpertRows& rows,
+                 const kernels::ExpertWeights& weights, float* out) {
+    if (setup.skip_products || n_rows == 0) return;
+    const PhaseScope products(setup.timer, Phase::experts);
+    kernels::expert_mlp(x, n_rows, rows, weights, out, setup.stream);
+}
+
 std::unique_ptr<Exchange> make_exchange(Strategy strategy, const ExchangeSetup& setup) {
     switch (strategy) {
         case Strategy::tp:
@@ -52,9 +59,13 @@ std::unique_ptr<Exchange> make_exchange(Strategy strategy, const ExchangeSetup& 
         case Strategy::tp_ep:
             return make_copy_exchange(strategy, setup);
         case Strategy::fused:
-            break;
+            require_usage(setup.topology.node_shares_memory,
+                          "the fused exchange needs the ranks of a node to share memory: give a "
+                          "--ranks-per-node that does "
+                          "not span hosts, or take --strategy tp-ep");
+            return make_fused_exchange(setup);
     }
-    fail_usage("the strategy {} has no exchange yet", name(strategy));
+    fail("unknown strategy {}", static_cast<int>(strategy));
 }
 
 }  // namespace mixserve::comm

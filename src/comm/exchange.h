@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -21,6 +22,14 @@ std::string_view name(Strategy strategy);
 
 /// How the experts of a node are split between its ranks: along the intermediate dimension, or whole experts.
 enum class ExpertSplit : uint8_t { tensor, expert };
+
+/// How values travel between nodes in the fused exchange: as they are, rounded to bf16, or as int8 with a
+/// scale a token (the largest magnitude over 127), as CloudMatrix-Infer does. Sums are f32 always. Values
+/// that stay in their node are rounded alike, so that a token's result does not depend on the node that owns
+/// it; with one node nothing is rounded.
+enum class WireType : uint8_t { f32, bf16, int8 };
+std::string_view name(WireType type);
+std::optional<WireType> parse_wire_type(std::string_view text);
 
 /// The share of every layer's experts that this rank holds.
 struct ExpertPlacement {
@@ -63,8 +72,12 @@ struct ExchangeSetup {
     int64_t hidden_size;
     int64_t num_experts;
     ExpertSplit expert_split = ExpertSplit::tensor;
+    WireType wire_type = WireType::f32;  // of `fused`; the others send f32
+    /// Leaves the experts' products out, to measure the exchange alone; the result is meaningless then.
+    bool skip_products = false;
 };
 
+/// UsageError for `fused` when the ranks of a node do not share memory.
 std::unique_ptr<Exchange> make_exchange(Strategy strategy, const ExchangeSetup& setup);
 
 }  // namespace mixserve::comm

@@ -48,11 +48,7 @@ class CopyExchange final : public Exchange {
         const std::vector<int64_t> rows_of_rank = inside_.all_gather(received_.total);
         const int64_t n_rows = gather_inside(rows_of_rank);
         float* partials = tokens_->start_reduce(rows_of_rank, setup_.hidden_size);
-        {
-            const PhaseScope products(setup_.timer, Phase::experts);
-            kernels::expert_mlp(gathered_tokens_, n_rows, assignment_.view(), weights, partials,
-                                setup_.stream);
-        }
+        run_experts(setup_, gathered_tokens_, n_rows, assignment_.view(), weights, partials);
         const PhaseScope combine(setup_.timer, Phase::combine);
         received_rows_.resize(static_cast<size_t>(received_.total * setup_.hidden_size));
         tokens_->finish_reduce(received_rows_.data(), false);

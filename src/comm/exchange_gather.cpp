@@ -46,10 +46,7 @@ class GatherExchange final : public Exchange {
         assignment_.build(n_rows, k, experts_.data(), weights_.data(), {0, setup_.num_experts});
 
         float* partials = tokens_->start_reduce(rows_of_rank, hidden);
-        {
-            const PhaseScope products(setup_.timer, Phase::experts);
-            kernels::expert_mlp(all_tokens, n_rows, assignment_.view(), weights, partials, setup_.stream);
-        }
+        run_experts(setup_, all_tokens, n_rows, assignment_.view(), weights, partials);
         const PhaseScope combine(setup_.timer, Phase::combine);
         tokens_->finish_reduce(y, false);
         if (spans_nodes_) count_bytes(rows_of_rank, 2 * hidden + 2 * k);

@@ -12,4 +12,11 @@ std::unique_ptr<Exchange> make_gather_exchange(Strategy strategy, const Exchange
 /// one after the other.
 std::unique_ptr<Exchange> make_copy_exchange(Strategy strategy, const ExchangeSetup& setup);
 
+/// `fused` (DESIGN.md section 4).
+std::unique_ptr<Exchange> make_fused_exchange(const ExchangeSetup& setup);
+
+/// The experts' products of a step, unless the setup leaves them out.
+void run_experts(const ExchangeSetup& setup, const float* x, int64_t n_rows, const kernels::ExpertRows& rows,
+                 const kernels::ExpertWeights& weights, float* out);
+
 }  // namespace mixserve::comm

@@ -6,6 +6,14 @@
 #include "comm/mpi.h"
 
 namespace mixserve::comm {
+namespace {
+
+constexpr int64_t page = 4096;
+constexpr int64_t round_to_page(int64_t n) {
+    return (n + page - 1) / page * page;
+}
+
+}  // namespace
 
 struct SharedSegments::Window {
     MPI_Win window = MPI_WIN_NULL;
@@ -28,14 +36,14 @@ void SharedSegments::reserve(int64_t bytes_per_rank) {
 }
 
 void SharedSegments::allocate(int64_t bytes_per_rank) {
-    constexpr int64_t page = 4096;
-    bytes_per_rank_ = std::max(page, (bytes_per_rank + page - 1) / page * page);
+    bytes_per_rank_ = std::max(page, round_to_page(bytes_per_rank));
     window_ = std::make_unique<Window>();
     MPI_Info info = MPI_INFO_NULL;
     check_mpi(MPI_Info_create(&info), "MPI_Info_create");
     MPI_Info_set(info, "alloc_shared_noncontig", "true");
     void* mine = nullptr;
-    const int code = MPI_Win_allocate_shared(bytes_per_rank_, 1, info, raw(group_), &mine, &window_->window);
+    const int code =
+        MPI_Win_allocate_shared(bytes_per_rank_ + page, 1, info, raw(group_), &mine, &window_->window);
     MPI_Info_free(&info);
     check_mpi(code, "MPI_Win_allocate_shared");
     MPI_Win_set_errhandler(window_->window, MPI_ERRORS_RETURN);
@@ -45,15 +53,15 @@ void SharedSegments::allocate(int64_t bytes_per_rank) {
         int unit = 0;
         void* base = nullptr;
         check_mpi(MPI_Win_shared_query(window_->window, r, &size, &unit, &base), "MPI_Win_shared_query");
-        segments_[static_cast<size_t>(r)] = static_cast<std::byte*>(base);
+        // MPI aligns to little more than a word. Ranks map whole pages, so all of them round alike.
+        segments_[static_cast<size_t>(r)] =
+            reinterpret_cast<std::byte*>(round_to_page(reinterpret_cast<int64_t>(base)));
     }
 }
 
 SharedBarrier::SharedBarrier(const Communicator& group)
-    : memory_(group, sizeof(State) + alignof(State)), size_(static_cast<uint32_t>(group.size())) {
-    const auto address = reinterpret_cast<uintptr_t>(memory_.segment(0));
-    const uintptr_t aligned = (address + alignof(State) - 1) / alignof(State) * alignof(State);
-    std::byte* at = memory_.segment(0) + (aligned - address);
+    : memory_(group, sizeof(State)), size_(static_cast<uint32_t>(group.size())) {
+    std::byte* at = memory_.segment(0);
     if (group.rank() == 0) {
         state_ = new (at) State;
         state_->n_arrived.store(0);

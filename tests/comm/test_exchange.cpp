@@ -24,6 +24,8 @@ const std::vector<Variant> variants{
     {"DpEp", Strategy::dp_ep, ExpertSplit::expert},
     {"TpEpTensor", Strategy::tp_ep, ExpertSplit::tensor},
     {"TpEpExpert", Strategy::tp_ep, ExpertSplit::expert},
+    {"FusedTensor", Strategy::fused, ExpertSplit::tensor},
+    {"FusedExpert", Strategy::fused, ExpertSplit::expert},
 };
 
 /// One strategy on the world cut into nodes of `ranks_per_node`.
