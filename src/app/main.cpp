@@ -68,12 +68,11 @@ int run_on_ranks(const app::Command& command, app::Arguments arguments) {
         rank = world.rank();
         size = world.size();
         configure_logging(rank, size);
+        // Tables and usage are said once.
+        if (rank != 0 && std::freopen("/dev/null", "w", stdout) == nullptr) fail("cannot open /dev/null");
         return command.run(arguments);
     } catch (const comm::AgreedError& e) {
         if (e.speaks()) std::fprintf(stderr, "mixserve: %s\n", e.what());
-        return e.exit_code();
-    } catch (const UsageError& e) {  // options: all ranks have the same and find the same
-        if (rank == 0) std::fprintf(stderr, "mixserve: %s\n", e.what());
         return e.exit_code();
     } catch (const std::exception& e) {
         std::fprintf(stderr, "mixserve: rank %d of %d on host %s: %s\n", rank, size, host_name().c_str(),

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/system_memory.h"
+#include "comm/agree.h"
 
 namespace mixserve::engine {
 namespace {
@@ -26,10 +27,12 @@ int64_t agree_kv_blocks(const model::ModelConfig& config, const model::RankLayou
         (options.max_model_len + options.kv_block_size - 1) / options.kv_block_size;
     int64_t n_blocks[] = {std::min(bytes / block_bytes, options.max_num_seqs * blocks_a_sequence)};
     topology.world.all_reduce(std::span<int64_t>(n_blocks), comm::ReduceOp::min);
-    require_usage(n_blocks[0] > 0,
-                  "the KV cache has no room: a block of {} tokens takes {} bytes a rank, and there are {}; "
-                  "raise --kv-cache-memory or use more ranks",
-                  options.kv_block_size, block_bytes, bytes);
+    comm::agree(topology.world, [&] {
+        require_usage(n_blocks[0] > 0,
+                      "the KV cache has no room: a block of {} tokens takes {} bytes a rank, and there are {}; raise "
+                      "--kv-cache-memory or use more ranks",
+                      options.kv_block_size, block_bytes, bytes);
+    });
     return n_blocks[0];
 }
 

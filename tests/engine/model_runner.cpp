@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
 #include <stdexcept>
+
+#include "base/bytes.h"
 
 namespace mixserve::test {
 namespace {
@@ -30,6 +33,44 @@ std::vector<T> read_dataset(hid_t file, const std::string& name, hid_t type) {
     return values;
 }
 
+struct DrawnToken {
+    int64_t sequence;
+    int32_t token;
+};
+using Drawn = std::vector<DrawnToken>;
+
+void use_logits(const model::LogitsTile& tile, const engine::StepPlan& plan, std::vector<RunOutput>& outputs,
+                Drawn& drawn) {
+    std::vector<float> logits(static_cast<size_t>(tile.vocab_size));
+    for (int64_t i = 0; i < tile.n_rows; ++i) {
+        tile.copy_row(i, logits.data());
+        const engine::LogitUse& use = plan.uses[static_cast<size_t>(tile.first + i)];
+        const engine::ScheduledSequence& s = *use.sequence;
+        RunOutput& out = outputs[static_cast<size_t>(s.id)];
+        if (use.samples) {
+            if (use.position + 1 == s.n_prompt) out.logits = logits;
+            const auto best = std::max_element(logits.begin(), logits.end()) - logits.begin();
+            drawn.push_back({s.id, static_cast<int32_t>(best)});
+        } else {
+            const auto target = static_cast<size_t>(s.tokens[static_cast<size_t>(use.position + 1)]);
+            out.logprobs.push_back(static_cast<float>(logits[target] - log_sum_exp(logits)));
+        }
+    }
+}
+
+/// Only the last pipeline stage (the first node) sees logits; every stage needs the tokens to plan the same
+/// steps.
+Drawn from_last_stage(const comm::Communicator& world, const Drawn& drawn) {
+    std::vector<std::byte> bytes;
+    if (world.rank() == 0) {
+        ByteWriter out;
+        out.put_array(drawn);
+        bytes = out.take();
+    }
+    world.broadcast_resize(bytes, 0);
+    return ByteReader(bytes).get_array<Drawn::value_type>();
+}
+
 }  // namespace
 
 std::vector<RunOutput> run_prompts(engine::RankModel& model, std::span<const std::vector<int32_t>> prompts,
@@ -47,17 +88,17 @@ std::vector<RunOutput> run_prompts(engine::RankModel& model, std::span<const std
         scheduler.add(s);
     }
 
-    engine::StepPlan plan;
+    const engine::StepPlan* plan = nullptr;  // whose logits the step at hand brings
     const int64_t k = model.config().num_experts_per_tok;
     model.observe_router([&](int64_t layer, std::span<const int32_t> experts, int64_t first) {
-        for (const kernels::SequenceRows& rows : plan.batch.sequences) {
+        for (const kernels::SequenceRows& rows : plan->batch.sequences) {
             for (int64_t i = 0; i < rows.n_tokens; ++i) {
                 const int64_t owned = rows.first_row + i - first;
                 if (owned < 0 || owned * k >= static_cast<int64_t>(experts.size())) continue;
                 const auto choice = experts.subspan(static_cast<size_t>(owned * k), static_cast<size_t>(k));
-                const auto index = static_cast<size_t>(&rows - plan.batch.sequences.data());
+                const auto index = static_cast<size_t>(&rows - plan->batch.sequences.data());
                 const auto owner = std::find_if(sequences.begin(), sequences.end(), [&](const auto& s) {
-                    return !s.blocks.empty() && s.blocks[0] == plan.batch.sequences[index].block_table[0];
+                    return !s.blocks.empty() && s.blocks[0] == plan->batch.sequences[index].block_table[0];
                 });
                 outputs[static_cast<size_t>(owner->id)].router[{layer, rows.first_position + i}] = {
                     choice.begin(), choice.end()};
@@ -65,39 +106,30 @@ std::vector<RunOutput> run_prompts(engine::RankModel& model, std::span<const std
         }
     });
 
+    const int depth = model.pipeline_depth();
+    std::deque<engine::StepPlan> in_flight;
     while (true) {
         int64_t busy[] = {scheduler.idle() ? 0 : 1};
         model.topology().world.all_reduce(std::span<int64_t>(busy), comm::ReduceOp::max);
         if (busy[0] == 0) break;
-        plan = scheduler.plan();
-        std::vector<std::pair<engine::ScheduledSequence*, int32_t>> drawn;
-        model.step(plan.batch, [&](const model::LogitsTile& tile) {
-            std::vector<float> logits(static_cast<size_t>(tile.vocab_size));
-            for (int64_t i = 0; i < tile.n_rows; ++i) {
-                tile.copy_row(i, logits.data());
-                const engine::LogitUse& use = plan.uses[static_cast<size_t>(tile.first + i)];
-                engine::ScheduledSequence& s = *use.sequence;
-                RunOutput& out = outputs[static_cast<size_t>(s.id)];
-                if (use.samples) {
-                    if (use.position + 1 == s.n_prompt) out.logits = logits;
-                    const auto best = std::max_element(logits.begin(), logits.end()) - logits.begin();
-                    drawn.emplace_back(&s, static_cast<int32_t>(best));
-                } else {
-                    const auto target = static_cast<size_t>(s.tokens[static_cast<size_t>(use.position + 1)]);
-                    out.logprobs.push_back(static_cast<float>(logits[target] - log_sum_exp(logits)));
-                }
+        in_flight.push_back(scheduler.plan());
+        plan = static_cast<int>(in_flight.size()) == depth ? &in_flight.front() : nullptr;
+        Drawn drawn;
+        model.step(in_flight.back().batch,
+                   [&](const model::LogitsTile& tile) { use_logits(tile, *plan, outputs, drawn); });
+        if (depth > 1) drawn = from_last_stage(model.topology().world, drawn);
+        for (const auto& [id, token] : drawn) {
+            sequences[static_cast<size_t>(id)].tokens.push_back(token);
+            outputs[static_cast<size_t>(id)].greedy.push_back(token);
+        }
+        if (plan == nullptr) continue;
+        engine::Scheduler::commit(*plan);
+        for (const auto& [id, token] : drawn) {
+            if (static_cast<int64_t>(outputs[static_cast<size_t>(id)].greedy.size()) >= n_greedy) {
+                scheduler.finish(sequences[static_cast<size_t>(id)]);
             }
-        });
-        for (const auto& [s, token] : drawn) {
-            RunOutput& out = outputs[static_cast<size_t>(s->id)];
-            out.greedy.push_back(token);
-            s->tokens.push_back(token);
         }
-        engine::Scheduler::commit(plan);
-        for (const auto& [s, token] : drawn) {
-            const RunOutput& out = outputs[static_cast<size_t>(s->id)];
-            if (static_cast<int64_t>(out.greedy.size()) >= n_greedy) scheduler.finish(*s);
-        }
+        in_flight.pop_front();
     }
     model.observe_router({});
     return outputs;

@@ -78,7 +78,7 @@ void check_checkpoint(const std::filesystem::path& folder, int64_t n_greedy,
         for (const size_t i : mine)
             prompts.push_back(cases[i].prompt);
         const auto outputs = test::run_prompts(model, prompts, n_greedy, {16, 96});
-        for (size_t i = 0; i < mine.size(); ++i) {
+        for (size_t i = 0; i < mine.size() && model.layout().has_head; ++i) {
             GoldenCase golden = cases[mine[i]];
             golden.greedy.resize(static_cast<size_t>(n_greedy));
             expect_equal(golden, outputs[i], model.config(), layout + ", case " + std::to_string(mine[i]));
