@@ -2,7 +2,7 @@
 # Generates on several CPU nodes: inside a node four ranks share every layer (tensor parallelism), across nodes each node
 # holds its share of the experts and serves its own prompts (expert and data parallelism).
 # Submit from the project's folder, after `make build` there:  sbatch --nodes=4 jobscripts/many-nodes.sh
-# The number of nodes must divide the model's number of experts. The folder must be one that all nodes see.
+# The folder must be one that all nodes see.
 
 #SBATCH --job-name=mixserve-many-nodes
 #SBATCH --account=ACCOUNT
@@ -27,7 +27,7 @@ output=outputs/$SLURM_JOB_NAME-$SLURM_JOB_ID
 # Slurm since 22.05 does not hand --cpus-per-task on to srun by itself.
 export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 
-# Ranks of a node must lie together (block distribution). --kill-on-bad-exit: a rank that dies ends the job at once.
-srun --mpi=pmix --cpu-bind=cores --distribution=block:block --kill-on-bad-exit=1 \
+# --kill-on-bad-exit: a rank that dies ends the job at once.
+srun --mpi=pmix --cpu-bind=cores --kill-on-bad-exit=1 \
     build/mixserve run --model "$model" --input-file "$prompts" --output-dir "$output" \
     --threads-per-rank "$SLURM_CPUS_PER_TASK"
