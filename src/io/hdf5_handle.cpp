@@ -18,6 +18,10 @@ bool Hdf5Handle::close() {
 }
 
 QuietHdf5::QuietHdf5() {
+    // After a failed open or write HDF5 keeps half-closed identifiers, and its own clean-up at exit crashes
+    // on them (1.10.8). All of ours are closed by their owners. Counts only before HDF5's first use in the
+    // process.
+    H5dont_atexit();
     H5Eget_auto2(H5E_DEFAULT, &print_, &data_);
     H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
 }

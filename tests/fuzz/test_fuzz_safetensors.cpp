@@ -14,7 +14,7 @@
 namespace mixserve::io {
 namespace {
 
-constexpr int n_cases = 60'000;
+constexpr int n_cases = 20'000;
 
 std::string good_file() {
     return test::safetensors_bytes(
