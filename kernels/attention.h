@@ -19,8 +19,9 @@ struct KvCache {
     int64_t head_dim = 0;
 };
 
-/// The tokens of one sequence in a step: rows [first_row, first_row + n_tokens) of the batch are its positions
-/// [first_position, first_position + n_tokens). Position p lies in block block_table[p / block_size].
+/// The tokens of one sequence in a step: rows [first_row, first_row + n_tokens) of the batch are its
+/// positions [first_position, first_position + n_tokens). Position p lies in block block_table[p /
+/// block_size].
 struct SequenceRows {
     int64_t first_row = 0;
     int64_t n_tokens = 0;
@@ -32,14 +33,16 @@ struct SequenceRows {
 void store_kv(const float* keys, const float* values, int64_t stride, std::span<const SequenceRows> sequences,
               const KvCache& cache, device::Stream& stream);
 
-/// Causal attention of each row over the cache of its own sequence, its own position included (store_kv comes first).
+/// Causal attention of each row over the cache of its own sequence, its own position included (store_kv comes
+/// first).
 ///   q   [n_rows, n_heads * head_dim] (row stride `q_stride`); query head h reads KV head kv_head_of[h]
 ///   out [n_rows, n_heads * head_dim] contiguous
 /// `sliding_window` w > 0: a position sees itself and the w - 1 before it; 0: all.
-/// Online softmax over chunks of the context that begin at fixed positions, merged in rising order: a row's bits depend
-/// on its query and its context only, not on the batch, the chunking of the prefill or the threads.
-void paged_attention(const float* q, int64_t q_stride, int64_t n_heads, std::span<const int32_t> kv_head_of, float scale,
-                     int64_t sliding_window, std::span<const SequenceRows> sequences, const KvCache& cache, float* out,
-                     device::Stream& stream);
+/// Online softmax over chunks of the context that begin at fixed positions, merged in rising order: a row's
+/// bits depend on its query and its context only, not on the batch, the chunking of the prefill or the
+/// threads.
+void paged_attention(const float* q, int64_t q_stride, int64_t n_heads, std::span<const int32_t> kv_head_of,
+                     float scale, int64_t sliding_window, std::span<const SequenceRows> sequences,
+                     const KvCache& cache, float* out, device::Stream& stream);
 
 }  // namespace mixserve::kernels

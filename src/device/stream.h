@@ -7,10 +7,16 @@
 
 namespace mixserve::device {
 
-/// Where a rank's arithmetic runs, in order: on the CPU a team of threads that finishes each call before it returns.
-/// Kernels take one by reference; the engine makes one per rank. (CUDA adds a queue of the device behind the same name.)
+/// Where a rank's arithmetic runs, in order: on the CPU a team of threads that finishes each call before it
+/// returns. Kernels take one by reference; the engine makes one per rank. (CUDA adds a queue of the device
+/// behind the same name.)
+///
+/// Idle threads spin for some microseconds, then yield, then sleep, so that the hundreds of small calls of a
+/// step start at once and a team that waits takes nothing from its neighbours. With one thread every call is
+/// a plain loop.
 class Stream {
   public:
+    /// Throws Error when `n_threads` < 1 or the system grants no thread.
     explicit Stream(int n_threads);
     ~Stream();
     Stream(Stream&&) noexcept;
@@ -19,17 +25,31 @@ class Stream {
     int n_threads() const;
 
     /// Runs `body(task, thread)` for each task in [0, n_tasks), in any order, thread in [0, n_threads()).
-    /// Thread 0 is the caller; it polls between its tasks. Returns when all tasks are done.
-    void parallel_for(int64_t n_tasks, const std::function<void(int64_t task, int thread)>& body);
+    /// Thread 0 is the caller; it polls between its tasks. Returns when all tasks are done; what a task
+    /// throws is thrown here (the first of them; tasks not yet begun are dropped). Calls do not nest.
+    template <class Body>
+    void parallel_for(int64_t n_tasks, const Body& body) {
+        run(n_tasks, &body, [](const void* context, int64_t task, int thread) {
+            (*static_cast<const Body*>(context))(task, thread);
+        });
+    }
 
-    /// Scratch of at least `n_bytes`, 64-byte aligned, private to `thread` until its next call with a larger size.
+    /// Scratch of at least `n_bytes`, 4 KiB aligned, private to `thread`; valid until its next call with a
+    /// larger size.
     std::byte* scratch(int thread, size_t n_bytes);
+
+    /// Scratch of at least `n_bytes`, 4 KiB aligned, for what the threads of one call share; apart from
+    /// scratch(). Valid until the next call with a larger size. To be called outside parallel_for.
+    std::byte* shared_scratch(size_t n_bytes);
 
     /// What drives communication while products run: called by thread 0 between tiles. Empty: nothing.
     void set_poll(std::function<void()> poll);
     void poll();
 
   private:
+    using Task = void (*)(const void* context, int64_t task, int thread);
+    void run(int64_t n_tasks, const void* context, Task task);
+
     struct Impl;
     std::unique_ptr<Impl> impl_;
 };

@@ -1,0 +1,1 @@
+mixserve_test(device/test_stream)

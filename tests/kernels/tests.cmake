@@ -1,0 +1,3 @@
+foreach(kernel linear experts attention elementwise)
+    mixserve_test(kernels/test_${kernel} LIBRARIES hwy::hwy)
+endforeach()
