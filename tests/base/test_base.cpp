@@ -1,4 +1,4 @@
-// Partitions, phases, messages between ranks, errors and nearest names.
+// Partitions, phases, messages between ranks, errors, nearest names and random draws.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -16,6 +16,7 @@
 #include "base/json.h"
 #include "base/partition.h"
 #include "base/phase.h"
+#include "base/philox.h"
 #include "base/system_memory.h"
 
 namespace mixserve {
@@ -186,6 +187,41 @@ TEST(Error, CarriesTextAndExitCode) {
     }
     EXPECT_NO_THROW(require(true, "never seen"));
     EXPECT_EQ("No such file or directory", errno_text(ENOENT));
+}
+
+using Block = std::array<uint32_t, 4>;
+
+// The known answers that the authors publish with their code (Random123, philox4x32 with 10 rounds).
+TEST(Philox, GivesThePublishedAnswers) {
+    EXPECT_EQ((Block{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}), philox4x32({0, 0, 0, 0}, {0, 0}));
+    constexpr uint32_t ones = 0xffffffff;
+    EXPECT_EQ((Block{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}),
+              philox4x32({ones, ones, ones, ones}, {ones, ones}));
+    EXPECT_EQ((Block{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}),
+              philox4x32({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}));
+}
+
+TEST(Philox, EveryPartOfTheKeyChangesTheDraw) {
+    const DrawKey key{1, 2, 3, 4};
+    EXPECT_EQ(uniform(key), uniform(DrawKey{1, 2, 3, 4}));
+    const uint64_t high = uint64_t{1} << 40;
+    for (const DrawKey& other : {DrawKey{5, 2, 3, 4}, DrawKey{1 + high, 2, 3, 4}, DrawKey{1, 5, 3, 4},
+                                 DrawKey{1, 2 + high, 3, 4}, DrawKey{1, 2, 5, 4}, DrawKey{1, 2, 3, 5}}) {
+        EXPECT_NE(uniform(key), uniform(other));
+    }
+}
+
+TEST(Philox, DrawsSpreadEvenlyOverTheUnitInterval) {
+    constexpr uint32_t n_draws = 100'000;
+    std::array<int, 10> counts{};
+    for (uint32_t position = 0; position < n_draws; ++position) {
+        const double draw = uniform({7, 11, 0, position});
+        ASSERT_TRUE(draw >= 0.0 && draw < 1.0);
+        ++counts[static_cast<size_t>(draw * 10)];
+    }
+    // Five standard deviations of a count of 10,000 with probability 0.1 are 474.
+    for (const int count : counts)
+        EXPECT_NEAR(10'000, count, 474);
 }
 
 TEST(SystemMemory, SomeIsFree) {
