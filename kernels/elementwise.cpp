@@ -6,8 +6,10 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4)
 #define HWY_TARGET_INCLUDE "kernels/elementwise.cpp"
-#include <hwy/contrib/math/math-inl.h>
+// clang-format off: this one has to come first
 #include <hwy/foreach_target.h>
+// clang-format on
+#include <hwy/contrib/math/math-inl.h>
 
 #include "kernels/simd-inl.h"
 
