@@ -18,6 +18,6 @@ int64_t n_characters(std::string_view text);
 std::string valid_utf8(std::string_view text);
 
 /// `text` in quotes for a message: one line, valid UTF-8, cut after `max_bytes`.
-std::string quoted(std::string_view text, size_t max_bytes = 60);
+std::string in_quotes(std::string_view text, size_t max_bytes = 60);
 
 }  // namespace mixserve

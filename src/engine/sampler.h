@@ -39,19 +39,28 @@ class Sampler {
 
   private:
     struct Candidate {
-        float value;  // logit
+        float logit;
         int32_t token;
+        float weight;  // its probability times a constant
     };
-    int32_t draw_from_all(std::span<const float> logits, float largest, double temperature, double u);
-    int32_t draw_from_candidates(float largest, double temperature, double u);
-    /// candidates_ <- the largest, at least `n` of them with all equals of the last, that are not below
-    /// `lowest`.
-    void select_largest(std::span<const float> logits, int64_t n, float lowest);
-    void keep_top_p(std::span<const float> logits, const io::SamplingParams& params, float largest,
-                    float lowest);
+    /// What a draw is made from.
+    struct Distribution {
+        std::span<const float> logits;
+        float largest;  // of them
+        float scale;    // 1 / temperature
+        float lowest;   // logits below it are out (min_p, bans)
+    };
+
+    int32_t draw(const Distribution& d, const io::SamplingParams& params, double u);
+    int32_t draw_from_all(const Distribution& d, double u);
+    int32_t draw_from_candidates(double u);
+    void select_largest(const Distribution& d, size_t n);
+    void drop_below_largest(size_t n);
+    bool keep_mass(double mass);
+    void keep_top_p(const Distribution& d, double top_p);
 
     std::vector<Candidate> candidates_;
-    std::vector<float> weights_;
+    std::vector<float> raw_;
     std::vector<double> block_sums_;
 };
 

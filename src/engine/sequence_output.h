@@ -35,6 +35,7 @@ class SequenceOutput {
     io::Choice take_choice();
 
   private:
+    void look_into_held_text();
     void finish(io::FinishReason reason);
 
     const text::Tokenizer* tokenizer_;

@@ -31,11 +31,15 @@ class StopMatcher {
         std::vector<int32_t> fallback;  // length of the longest border of each prefix
         int32_t n_matched = 0;
     };
+    /// Bytes at the end of the text that a match may begin with.
+    static int32_t n_begun(const Pattern& pattern);
+    /// Whether `c` completes the pattern.
+    static bool advance(Pattern& pattern, char c);
+
     std::vector<Pattern> patterns_;
     bool include_;
     bool stopped_ = false;
     std::string pending_;  // not given out yet
-    size_t n_held_ = 0;    // of its end, that may become a stop string
 };
 
 }  // namespace mixserve::engine

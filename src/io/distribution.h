@@ -20,8 +20,7 @@ class Distribution {
 
   private:
     void spill();
-    void add_to_bins(double value);
-    double ordered_value(int64_t i) const;
+    double binned_value(int64_t i) const;  // the i-th smallest
 
     std::vector<double> exact_;
     std::vector<int64_t> bins_;  // empty while exact

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -24,7 +25,8 @@ class Progress {
 
     /// Writes to stderr.
     Progress();
-    Progress(bool is_terminal, Sink sink);
+    /// `width`: columns of the terminal; lines are cut to it.
+    Progress(bool is_terminal, Sink sink, int width = 120);
 
     /// To be called often; writes only when it is time to. `time_s` on any clock that rises.
     void update(const ProgressState& state, double time_s);
@@ -37,22 +39,18 @@ class Progress {
         int64_t n_done;
         int64_t n_tokens;
     };
-    void write(const ProgressState& state, double time_s);
+    void begin(const ProgressState& state, double time_s);
+    void write(const ProgressState& state, const std::string& text);
 
     bool is_terminal_;
     Sink sink_;
-    std::deque<Sample> samples_;
-    double started_s_ = -1;
+    int width_;
+    std::deque<Sample> samples_;  // of the last minute, a second or more apart
+    std::optional<Sample> start_;
     double written_s_ = 0;
 };
 
 /// "1,234 of 10,000 prompts (12 %), 34.1 rows/s, 5,120 tokens/s, 4 min 17 s left".
 std::string progress_text(const ProgressState& state, double rows_per_s, double tokens_per_s);
-
-/// "2 h 05 min", "4 min 17 s", "12 s".
-std::string duration_text(double seconds);
-
-/// "1,234,567".
-std::string grouped(int64_t count);
 
 }  // namespace mixserve::io

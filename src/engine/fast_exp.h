@@ -1,0 +1,47 @@
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <span>
+
+namespace mixserve::engine {
+
+/// exp(x) for x <= 0, to 2 units in the last place of f32; 0 below -87. Plain arithmetic that compilers turn
+/// into vector code: powers of two by the exponent's bits, the rest by the Taylor polynomial on [-ln 2 / 2,
+/// ln 2 / 2] with ln 2 in two parts (Cody and Waite, 1980).
+inline float exp_of_negative(float x) {
+    constexpr float to_nearest = 12582912.0F;  // 1.5 * 2^23: adding it rounds to an integer
+    const float clamped = x < -87.0F ? -87.0F : x;
+    const float rounded = clamped * 1.44269504F + to_nearest;
+    const float power = rounded - to_nearest;
+    const float rest = (clamped - power * 0.693359375F) + power * 2.12194440e-4F;
+    float sum = 1.0F / 5040;
+    sum = sum * rest + 1.0F / 720;
+    sum = sum * rest + 1.0F / 120;
+    sum = sum * rest + 1.0F / 24;
+    sum = sum * rest + 1.0F / 6;
+    sum = sum * rest + 0.5F;
+    sum = sum * rest + 1.0F;
+    sum = sum * rest + 1.0F;
+    const auto exponent = (std::bit_cast<uint32_t>(rounded) - std::bit_cast<uint32_t>(to_nearest)) << 23;
+    const float value = std::bit_cast<float>(std::bit_cast<uint32_t>(sum) + exponent);
+    return x < -87.0F ? 0.0F : value;
+}
+
+/// exp((logit - largest) * scale), or 0 for a logit below `lowest`. The logit may be -inf.
+inline float weight_of(float logit, float largest, float scale, float lowest) {
+    const float weight = exp_of_negative((logit - largest) * scale);
+    return logit < lowest ? 0.0F : weight;
+}
+
+/// Error when one is NaN or infinite, or there is none.
+float largest_finite(std::span<const float> logits);
+
+/// The first of the largest.
+int32_t index_of_largest(std::span<const float> logits);
+
+/// Sum of exp((logits - largest) * scale) over the logits that are not below `lowest`: f64, in an order that
+/// depends on the size alone.
+double sum_of_exp(std::span<const float> logits, float largest, float scale, float lowest);
+
+}  // namespace mixserve::engine

@@ -1,0 +1,189 @@
+#include "engine/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "base/error.h"
+#include "engine/fast_exp.h"
+
+namespace mixserve::engine {
+namespace {
+
+constexpr float infinity = std::numeric_limits<float>::infinity();
+constexpr size_t block_size = 1024;
+
+void check_ids(std::span<const int32_t> ids, size_t vocab_size) {
+    for (const int32_t id : ids) {
+        require(id >= 0 && static_cast<size_t>(id) < vocab_size,
+                "token id {} is out of range: the vocabulary has {} tokens", id, vocab_size);
+    }
+}
+
+}  // namespace
+
+Sampled Sampler::sample(const SampleInput& input) {
+    const io::SamplingParams& params = input.params;
+    const std::span<float> logits = input.logits;
+    const bool penalised = has_penalties(params);
+    float largest = largest_finite(logits);
+    if (params.logprobs && (penalised || !input.banned.empty())) raw_.assign(logits.begin(), logits.end());
+
+    if (penalised) {
+        require(input.counts != nullptr, "penalties need the counts of a sequence's tokens");
+        input.counts->penalise(logits, params);
+        largest = largest_finite(logits);
+    }
+    if (!input.banned.empty()) {
+        check_ids(input.banned, logits.size());
+        for (const int32_t id : input.banned)
+            logits[static_cast<size_t>(id)] = -infinity;
+        largest = logits[static_cast<size_t>(index_of_largest(logits))];
+        require(largest > -infinity, "all {} tokens are banned at this position", logits.size());
+    }
+
+    Sampled sampled;
+    if (params.temperature < greedy_temperature) {
+        sampled.token =
+            static_cast<int32_t>(std::find(logits.begin(), logits.end(), largest) - logits.begin());
+    } else {
+        float lowest = std::numeric_limits<float>::lowest();
+        if (params.min_p > 0)
+            lowest = std::max(lowest, static_cast<float>(static_cast<double>(largest) +
+                                                         params.temperature * std::log(params.min_p)));
+        // Rounding must not shut out the largest itself.
+        lowest = std::min(lowest, largest);
+        const Distribution d{logits, largest, static_cast<float>(1 / params.temperature), lowest};
+        sampled.token = draw(d, params, uniform(input.key));
+    }
+    if (params.logprobs) {
+        const bool changed = penalised || !input.banned.empty();
+        sampled.logprobs =
+            logprobs_of(changed ? std::span<const float>(raw_) : logits, sampled.token, *params.logprobs);
+    }
+    return sampled;
+}
+
+int32_t Sampler::draw(const Distribution& d, const io::SamplingParams& params, double u) {
+    const bool limits_k = params.top_k > 0 && static_cast<size_t>(params.top_k) < d.logits.size();
+    if (!limits_k && params.top_p >= 1) return draw_from_all(d, u);
+    if (limits_k) {
+        select_largest(d, static_cast<size_t>(params.top_k));
+        if (params.top_p < 1) {
+            double mass = 0;
+            for (const Candidate& candidate : candidates_)
+                mass += static_cast<double>(candidate.weight);
+            keep_mass(mass * params.top_p);
+        }
+    } else {
+        keep_top_p(d, params.top_p);
+    }
+    return draw_from_candidates(u);
+}
+
+// Two passes: sums of blocks, then the block in which the draw falls.
+int32_t Sampler::draw_from_all(const Distribution& d, double u) {
+    block_sums_.clear();
+    double mass = 0;
+    for (size_t first = 0; first < d.logits.size(); first += block_size) {
+        const auto block = d.logits.subspan(first, std::min(block_size, d.logits.size() - first));
+        block_sums_.push_back(sum_of_exp(block, d.largest, d.scale, d.lowest));
+        mass += block_sums_.back();
+    }
+    const double target = u * mass;
+    double before = 0;
+    size_t block = 0;
+    size_t last_with_mass = 0;
+    for (; block < block_sums_.size(); ++block) {
+        if (block_sums_[block] > 0) last_with_mass = block;
+        if (before + block_sums_[block] > target) break;
+        before += block_sums_[block];
+    }
+    block = std::min(block, last_with_mass);
+    const size_t first = block * block_size;
+    const size_t end = std::min(first + block_size, d.logits.size());
+    size_t token = first;
+    for (size_t i = first; i < end; ++i) {
+        const float weight = weight_of(d.logits[i], d.largest, d.scale, d.lowest);
+        if (weight <= 0) continue;
+        token = i;
+        before += static_cast<double>(weight);
+        if (before > target) break;
+    }
+    return static_cast<int32_t>(token);
+}
+
+// In the order of ids, so that logits that differ by rounding (of another layout) move the bounds a little
+// and nothing else.
+int32_t Sampler::draw_from_candidates(double u) {
+    std::sort(candidates_.begin(), candidates_.end(),
+              [](const Candidate& a, const Candidate& b) { return a.token < b.token; });
+    double mass = 0;
+    for (const Candidate& candidate : candidates_)
+        mass += static_cast<double>(candidate.weight);
+    const double target = u * mass;
+    double sum = 0;
+    int32_t token = candidates_.front().token;
+    for (const Candidate& candidate : candidates_) {
+        if (candidate.weight <= 0) continue;
+        token = candidate.token;
+        sum += static_cast<double>(candidate.weight);
+        if (sum > target) break;
+    }
+    return token;
+}
+
+// candidates_ <- the n largest of those that are in, with all equals of the last; best first, then by id.
+void Sampler::select_largest(const Distribution& d, size_t n) {
+    candidates_.clear();
+    float lowest = d.lowest;
+    size_t next_drop = 4 * n + 256;
+    for (size_t i = 0; i < d.logits.size(); ++i) {
+        if (d.logits[i] < lowest) continue;
+        candidates_.push_back({d.logits[i], static_cast<int32_t>(i), 0});
+        if (candidates_.size() < next_drop) continue;
+        drop_below_largest(n);
+        lowest = std::min_element(candidates_.begin(), candidates_.end(),
+                                  [](const Candidate& a, const Candidate& b) { return a.logit < b.logit; })
+                     ->logit;
+        next_drop = 2 * candidates_.size() + 256;
+    }
+    drop_below_largest(n);
+    std::sort(candidates_.begin(), candidates_.end(), [](const Candidate& a, const Candidate& b) {
+        return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
+    });
+    for (Candidate& candidate : candidates_)
+        candidate.weight = weight_of(candidate.logit, d.largest, d.scale, d.lowest);
+}
+
+void Sampler::drop_below_largest(size_t n) {
+    if (candidates_.size() <= n) return;
+    const auto nth = candidates_.begin() + static_cast<std::ptrdiff_t>(n) - 1;
+    std::nth_element(candidates_.begin(), nth, candidates_.end(),
+                     [](const Candidate& a, const Candidate& b) { return a.logit > b.logit; });
+    const float lowest = nth->logit;
+    std::erase_if(candidates_, [lowest](const Candidate& candidate) { return candidate.logit < lowest; });
+}
+
+// Keeps the fewest of the sorted candidates that have `mass` together, at least one; false if all have less.
+bool Sampler::keep_mass(double mass) {
+    double sum = 0;
+    for (size_t i = 0; i < candidates_.size(); ++i) {
+        sum += static_cast<double>(candidates_[i].weight);
+        if (sum < mass) continue;
+        candidates_.resize(i + 1);
+        return true;
+    }
+    return false;
+}
+
+// Sorts no more than it needs: most of the mass is in few tokens.
+void Sampler::keep_top_p(const Distribution& d, double top_p) {
+    const double mass = sum_of_exp(d.logits, d.largest, d.scale, d.lowest) * top_p;
+    for (size_t n = 64;; n *= 8) {
+        select_largest(d, n);
+        if (keep_mass(mass) || candidates_.size() < n || n >= d.logits.size()) return;
+    }
+}
+
+}  // namespace mixserve::engine
