@@ -1,0 +1,250 @@
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <memory>
+#include <random>
+
+#include "app/bench_exchange.h"
+#include "base/clock.h"
+#include "comm/collectives.h"
+#include "device/buffer.h"
+
+namespace mixserve::app {
+namespace {
+
+double median(std::vector<double> values) {
+    if (values.empty()) return 0;
+    std::sort(values.begin(), values.end());
+    const size_t middle = values.size() / 2;
+    return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+/// What the ranks own: the same tokens under every strategy.
+struct Tokens {
+    int64_t n_tokens = 0;
+    std::vector<float> x;          // [n_tokens, hidden_size]
+    std::vector<int32_t> experts;  // [n_tokens, k]
+    std::vector<float> weights;    // [n_tokens, k]
+};
+
+Tokens make_tokens(const ExchangeShape& shape, const comm::Topology& topology) {
+    std::mt19937_64 random(static_cast<uint64_t>(topology.world.rank()) + 1);
+    Tokens tokens;
+    tokens.n_tokens = partition(shape.num_tokens, topology.ranks_per_node, topology.node_rank).size();
+    std::normal_distribution<float> normal;
+    tokens.x.resize(static_cast<size_t>(tokens.n_tokens * shape.hidden_size));
+    for (float& value : tokens.x)
+        value = normal(random);
+
+    std::vector<double> popularity;
+    for (int64_t e = 0; e < shape.num_experts; ++e) {
+        popularity.push_back(std::pow(static_cast<double>(e + 1), -shape.zipf_exponent));
+    }
+    std::discrete_distribution<int32_t> choose(popularity.begin(), popularity.end());
+    std::uniform_real_distribution<float> gate(0.05F, 0.2F);
+    for (int64_t t = 0; t < tokens.n_tokens; ++t) {
+        std::vector<int32_t> chosen;
+        while (static_cast<int64_t>(chosen.size()) < shape.num_experts_per_tok) {
+            int32_t expert = choose(random);
+            while (std::find(chosen.begin(), chosen.end(), expert) != chosen.end()) {
+                expert = static_cast<int32_t>((expert + 1) % shape.num_experts);
+            }
+            chosen.push_back(expert);
+        }
+        for (const int32_t expert : chosen) {
+            tokens.experts.push_back(expert);
+            tokens.weights.push_back(gate(random));
+        }
+    }
+    return tokens;
+}
+
+/// Weights are a function of their place in the whole matrix, so that every strategy computes the same layer.
+class Weights {
+  public:
+    Weights(const ExchangeShape& shape, const comm::ExpertPlacement& placement) {
+        const Range columns =
+            partition(shape.intermediate_size, placement.intermediate_parts, placement.intermediate_part);
+        std::mt19937 random(1);
+        std::vector<float> table(65537);
+        std::normal_distribution<float> normal(0, 1 / std::sqrt(static_cast<float>(shape.hidden_size)));
+        for (float& value : table)
+            value = normal(random);
+        const int64_t n_values = placement.experts.size() * columns.size() * shape.hidden_size;
+        std::array<const void*, 3> places{};
+        for (size_t m = 0; m < matrices_.size(); ++m) {
+            matrices_[m] = device::Buffer(static_cast<size_t>(n_values * size_of(shape.dtype)));
+            int64_t at = 0;
+            for (int64_t e = placement.experts.begin; e < placement.experts.end; ++e) {
+                for (int64_t i = columns.begin; i < columns.end; ++i) {
+                    for (int64_t h = 0; h < shape.hidden_size; ++h, ++at) {
+                        const auto key = static_cast<size_t>(
+                            (static_cast<int64_t>(m) * 977 + e * 7919 + i * 131 + h * 17));
+                        store(shape.dtype, m, at, table[key % table.size()]);
+                    }
+                }
+            }
+            places[m] = matrices_[m].data();
+        }
+        view_ = {places[0],         places[1],     places[2], shape.dtype, placement.experts.size(),
+                 shape.hidden_size, columns.size()};
+    }
+    const kernels::ExpertWeights& view() const { return view_; }
+
+  private:
+    void store(DType dtype, size_t matrix, int64_t at, float value) {
+        if (dtype == DType::f32) {
+            matrices_[matrix].as<float>()[static_cast<size_t>(at)] = value;
+        } else {
+            matrices_[matrix].as<uint16_t>()[static_cast<size_t>(at)] = f32_to_bf16(value);
+        }
+    }
+
+    std::array<device::Buffer, 3> matrices_;
+    kernels::ExpertWeights view_;
+};
+
+/// One strategy: the exchange alone, and with the products.
+struct Candidate {
+    comm::Strategy strategy;
+    Weights weights;
+    std::unique_ptr<comm::Exchange> alone;
+    std::unique_ptr<comm::Exchange> layer;
+    std::vector<float> y;
+    std::vector<double> alone_s, layer_s, bytes_s, two_messages_s;
+    int64_t bytes_sent = 0;
+};
+
+/// Seconds of `work` on the slowest rank, from a common start.
+template <class Work>
+double timed(const comm::Topology& topology, const Work& work) {
+    topology.world.barrier();
+    const double begin = now_s();
+    work();
+    std::vector<double> seconds{now_s() - begin};
+    topology.world.all_reduce(seconds, comm::ReduceOp::max);
+    return seconds[0];
+}
+
+/// The bare bytes of a candidate, shared out evenly between the other nodes' ranks of this lane.
+class BareBytes {
+  public:
+    explicit BareBytes(const comm::Topology& topology) : topology_(topology) {}
+
+    void prepare(int64_t bytes_sent) {
+        const int n_peers = topology_.n_nodes - 1;
+        const std::vector<int64_t> sent = topology_.lane.all_gather(bytes_sent);
+        to_.assign(sent.size(), n_peers == 0 ? 0 : bytes_sent / n_peers);
+        from_.clear();
+        int64_t total = 0;
+        for (const int64_t bytes : sent) {
+            from_.push_back(n_peers == 0 ? 0 : bytes / n_peers);
+            total += from_.back();
+        }
+        if (static_cast<int64_t>(received_.size()) < total) received_.resize(static_cast<size_t>(total));
+        if (sent_.size() < received_.size()) sent_.resize(received_.size());
+        half_to_ = to_;
+        half_from_ = from_;
+        for (int64_t& bytes : half_to_)
+            bytes /= 2;
+        for (int64_t& bytes : half_from_)
+            bytes /= 2;
+    }
+    void once() { comm::exchange_bytes(to_, from_, sent_, received_, topology_.lane); }
+    void in_two() {
+        for (int i = 0; i < 2; ++i)
+            comm::exchange_bytes(half_to_, half_from_, sent_, received_, topology_.lane);
+    }
+
+  private:
+    const comm::Topology& topology_;
+    std::vector<int64_t> to_, from_, half_to_, half_from_;
+    std::vector<std::byte> sent_, received_;
+};
+
+double largest_difference(const std::vector<float>& y, const std::vector<float>& reference,
+                          const comm::Communicator& world) {
+    std::vector<double> largest{0, 0};
+    for (size_t i = 0; i < y.size(); ++i) {
+        const double difference = std::fabs(static_cast<double>(y[i]) - reference[i]);
+        // What is not a number counts as the worst difference.
+        largest[0] = difference <= largest[0] ? largest[0] : (std::isfinite(difference) ? difference : 1e30);
+        largest[1] = std::max(largest[1], static_cast<double>(std::fabs(reference[i])));
+    }
+    world.all_reduce(largest, comm::ReduceOp::max);
+    return largest[1] > 0 ? largest[0] / largest[1] : largest[0];
+}
+
+}  // namespace
+
+std::vector<ExchangeResult> measure_exchanges(const ExchangeShape& shape,
+                                              const std::vector<comm::Strategy>& strategies, int repetitions,
+                                              int threads, const comm::Topology& topology) {
+    device::Stream stream(threads);
+    PhaseTimer timer;
+    const Tokens tokens = make_tokens(shape, topology);
+    const comm::Routing routing{tokens.n_tokens, shape.num_experts_per_tok, tokens.experts, tokens.weights};
+
+    std::vector<Candidate> candidates;
+    for (const comm::Strategy strategy : strategies) {
+        comm::ExchangeSetup setup{.topology = topology,
+                                  .stream = stream,
+                                  .timer = timer,
+                                  .hidden_size = shape.hidden_size,
+                                  .num_experts = shape.num_experts,
+                                  .expert_split = shape.expert_split,
+                                  .wire_type = shape.wire_type};
+        const auto placement = comm::place_experts(strategy, shape.expert_split, topology, shape.num_experts);
+        auto layer = comm::make_exchange(strategy, setup);
+        setup.skip_products = true;
+        candidates.push_back({strategy,
+                              Weights(shape, placement),
+                              comm::make_exchange(strategy, setup),
+                              std::move(layer),
+                              std::vector<float>(tokens.x.size()),
+                              {},
+                              {},
+                              {},
+                              {},
+                              0});
+    }
+
+    BareBytes bare(topology);
+    constexpr int n_warm_ups = 2;
+    for (int i = 0; i < n_warm_ups + repetitions; ++i) {
+        for (Candidate& candidate : candidates) {
+            const int64_t before = candidate.alone->internode_bytes_sent();
+            const double alone_s = timed(topology, [&] {
+                candidate.alone->forward(tokens.x.data(), routing, candidate.weights.view(),
+                                         candidate.y.data());
+            });
+            candidate.bytes_sent = candidate.alone->internode_bytes_sent() - before;
+            const double layer_s = timed(topology, [&] {
+                candidate.layer->forward(tokens.x.data(), routing, candidate.weights.view(),
+                                         candidate.y.data());
+            });
+            bare.prepare(candidate.bytes_sent);
+            const double bytes_s = timed(topology, [&] { bare.once(); });
+            const double two_messages_s = timed(topology, [&] { bare.in_two(); });
+            if (i < n_warm_ups) continue;
+            candidate.alone_s.push_back(alone_s);
+            candidate.layer_s.push_back(layer_s);
+            candidate.bytes_s.push_back(bytes_s);
+            candidate.two_messages_s.push_back(two_messages_s);
+        }
+    }
+
+    std::vector<ExchangeResult> results;
+    for (const Candidate& candidate : candidates) {
+        std::vector<int64_t> bytes{candidate.bytes_sent};
+        topology.world.all_reduce(bytes, comm::ReduceOp::sum);
+        results.push_back({std::string(comm::name(candidate.strategy)), 1e3 * median(candidate.alone_s),
+                           1e3 * median(candidate.layer_s), bytes[0],
+                           bytes[0] == 0 ? 0 : 1e3 * median(candidate.bytes_s),
+                           bytes[0] == 0 ? 0 : 1e3 * median(candidate.two_messages_s),
+                           largest_difference(candidate.y, candidates.front().y, topology.world)});
+    }
+    return results;
+}
+
+}  // namespace mixserve::app
