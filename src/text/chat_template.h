@@ -1,5 +1,6 @@
 #pragma once
 
+#include <ctime>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -26,6 +27,8 @@ class ChatTemplate {
     ChatTemplate& operator=(ChatTemplate&&) noexcept;
     /// `context`: messages, tools, add_generation_prompt, bos_token, eos_token, and whatever the request adds.
     std::string render(const ordered_json& context) const;
+    /// The same with `now` for strftime_now, so that all prompts of a job carry one date.
+    std::string render(const ordered_json& context, std::time_t now) const;
 
   private:
     struct Impl;
