@@ -1,0 +1,1 @@
+mixserve_test(app/test_byte_size LIBRARIES mixserve_app)
