@@ -62,23 +62,27 @@ bool read_options(Arguments arguments, Options& options) {
     int ranks_per_node = 0;
     ExchangeShape& shape = options.shape;
     po::options_description description("options of bench exchange");
-    description.add_options()("num-tokens", po::value(&shape.num_tokens)->default_value(512),
-                              "tokens a node")(
-        "hidden-size", po::value(&shape.hidden_size)->default_value(1024), "width of a token")(
-        "num-experts", po::value(&shape.num_experts)->default_value(64), "experts of the layer")(
-        "num-experts-per-tok", po::value(&shape.num_experts_per_tok)->default_value(8), "experts a token")(
-        "intermediate-size", po::value(&shape.intermediate_size)->default_value(512), "of an expert")(
-        "routing", po::value(&options.routing)->default_value("uniform"), "uniform or zipf:S")(
-        "strategies", po::value(&strategies)->default_value("tp,tp-pp,dp-ep,tp-ep,fused"),
-        "measured in turn")("repetitions", po::value(&options.repetitions)->default_value(20),
-                            "after two for warming up")(
-        "wire-type", po::value(&wire_type)->default_value("f32"), "f32, bf16 or int8 between nodes (fused)")(
-        "expert-split", po::value(&split)->default_value("tp"),
-        "tp or ep: how a node's ranks share its experts")("dtype", po::value(&dtype)->default_value("bf16"),
-                                                          "of the weights: bf16 or f32")(
-        "threads-per-rank", po::value(&options.threads)->default_value(1), "threads of the products")(
-        "ranks-per-node", po::value(&ranks_per_node), "virtual nodes of so many ranks")(
-        "json", po::value(&options.json_file), "file for the results");
+    auto add = description.add_options();
+    add("num-tokens", po::value(&shape.num_tokens)->default_value(512), "tokens a node");
+    add("hidden-size", po::value(&shape.hidden_size)->default_value(1024), "width of a token");
+    add("num-experts", po::value(&shape.num_experts)->default_value(64), "experts of the layer");
+    add("num-experts-per-tok", po::value(&shape.num_experts_per_tok)->default_value(8), "experts a token");
+    add("intermediate-size", po::value(&shape.intermediate_size)->default_value(512), "of an expert");
+    add("routing", po::value(&options.routing)->default_value("uniform"), "uniform or zipf:S");
+    add("strategies", po::value(&strategies)->default_value("tp,tp-pp,dp-ep,tp-ep,fused"),
+        "measured in turn");
+    add("repetitions", po::value(&options.repetitions)->default_value(20), "after two for warming up");
+    add("wire-type", po::value(&wire_type)->default_value("f32"), "f32, bf16 or int8 between nodes (fused)");
+    add("expert-split", po::value(&split)->default_value("tp"),
+        "tp or ep: how a node's ranks share its experts");
+    add("chunk-bytes", po::value(&shape.chunk_bytes)->default_value(shape.chunk_bytes),
+        "of a message (fused)");
+    add("max-chunks", po::value(&shape.max_chunks_under_way)->default_value(shape.max_chunks_under_way),
+        "under way to a node (fused)");
+    add("dtype", po::value(&dtype)->default_value("bf16"), "of the weights: bf16 or f32");
+    add("threads-per-rank", po::value(&options.threads)->default_value(1), "threads of the products");
+    add("ranks-per-node", po::value(&ranks_per_node), "virtual nodes of so many ranks");
+    add("json", po::value(&options.json_file), "file for the results");
     po::variables_map values;
     if (!parse_options("bench exchange", description, arguments, values)) return false;
 
@@ -90,6 +94,8 @@ bool read_options(Arguments arguments, Options& options) {
     at_least("num-experts", shape.num_experts, 1);
     at_least("num-experts-per-tok", shape.num_experts_per_tok, 1);
     at_least("intermediate-size", shape.intermediate_size, 0);
+    at_least("chunk-bytes", shape.chunk_bytes, 1);
+    at_least("max-chunks", shape.max_chunks_under_way, 1);
     at_least("repetitions", options.repetitions, 1);
     at_least("threads-per-rank", options.threads, 1);
     require_usage(shape.num_experts_per_tok <= shape.num_experts,

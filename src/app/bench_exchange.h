@@ -19,6 +19,8 @@ struct ExchangeShape {
     DType dtype = DType::bf16;
     comm::WireType wire_type = comm::WireType::f32;
     comm::ExpertSplit expert_split = comm::ExpertSplit::tensor;
+    int64_t chunk_bytes = 60000;
+    int max_chunks_under_way = 256;
 };
 
 /// Medians over the repetitions of the maximum over the ranks.

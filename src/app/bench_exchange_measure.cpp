@@ -193,7 +193,9 @@ std::vector<ExchangeResult> measure_exchanges(const ExchangeShape& shape,
                                   .hidden_size = shape.hidden_size,
                                   .num_experts = shape.num_experts,
                                   .expert_split = shape.expert_split,
-                                  .wire_type = shape.wire_type};
+                                  .wire_type = shape.wire_type,
+                                  .chunk_bytes = shape.chunk_bytes,
+                                  .max_chunks_under_way = shape.max_chunks_under_way};
         const auto placement = comm::place_experts(strategy, shape.expert_split, topology, shape.num_experts);
         auto layer = comm::make_exchange(strategy, setup);
         setup.skip_products = true;

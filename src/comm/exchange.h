@@ -73,6 +73,10 @@ struct ExchangeSetup {
     int64_t num_experts;
     ExpertSplit expert_split = ExpertSplit::tensor;
     WireType wire_type = WireType::f32;  // of `fused`; the others send f32
+    /// Of `fused`: about how many bytes of f32 rows travel in one message, and how many such chunks of a
+    /// block at most are under way to a node.
+    int64_t chunk_bytes = 60000;
+    int max_chunks_under_way = 256;
     /// Leaves the experts' products out, to measure the exchange alone; the result is meaningless then.
     bool skip_products = false;
 };

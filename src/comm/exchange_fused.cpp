@@ -12,7 +12,7 @@ namespace {
 
 // Fewer rows an expert than this are limited by reading the weights, not by arithmetic: then one call for all
 // chunks costs less than a call each, even if it has to wait for the wire.
-constexpr int64_t rows_per_expert = 16;
+constexpr int64_t rows_per_expert = 32;
 
 /// Sets what a stream polls, for the length of a scope.
 class PollScope {
@@ -98,8 +98,7 @@ class FusedExchange final : public Exchange {
 
     void allocate(int64_t k) {
         transport_.reset();
-        layout_.emplace(topology_, setup_.hidden_size, k,
-                        topology_.n_nodes > 1 ? setup_.wire_type : WireType::f32);
+        layout_.emplace(setup_, k);
         memory_.emplace(topology_.node, layout_->total_bytes());
         transport_ = std::make_unique<FusedTransport>(setup_, *layout_, *memory_);
         topology_.node.barrier();
@@ -150,10 +149,10 @@ class FusedExchange final : public Exchange {
         const int64_t wanted = products_are_free ? 0 : rows_per_expert * n_node_experts_;
         if (!products_are_free && more_come && n_ready_entries() < wanted) return false;
         for (Reader& reader : readers_) {
-            const bool is_own = reader.source == topology_.node_index;
             while (reader.n_ready > 0) {
-                // Of the own block, which is always there, only as much as pays: what arrives comes first.
-                if (topology_.n_nodes > 1 && is_own && !chosen_.empty() && n_entries >= wanted) return true;
+                // No more than pays, so that sums go back soon and what arrives meanwhile comes before the
+                // own block.
+                if (topology_.n_nodes > 1 && !chosen_.empty() && n_entries >= wanted) return true;
                 chosen_.push_back(chunk_at(reader, reader.next));
                 n_entries += chosen_.back().view.header().n_entries;
                 --reader.n_ready;

@@ -7,13 +7,9 @@
 namespace mixserve::comm {
 namespace {
 
-// A chunk is large enough that its messages cost little beside its bytes, and small enough that the first
-// one's way and the last one's way back, which nothing hides, are short: 2 ms at 1 Gbit/s.
-constexpr int64_t chunk_bytes = 256 << 10;
 // Of the partial sums of all slots of a rank.
 constexpr int64_t partials_budget = 64 << 20;
-constexpr int min_slots = 4;
-constexpr int max_slots = 32;
+constexpr int64_t max_chunk_rows = 256;
 
 constexpr int64_t align64(int64_t n) {
     return (n + 63) / 64 * 64;
@@ -25,16 +21,16 @@ std::byte* ChunkView::rows() const {
     return message + FusedLayout::rows_offset(header().n_rows, header().n_entries);
 }
 
-FusedLayout::FusedLayout(const Topology& topology, int64_t hidden, int64_t experts_per_token, WireType type)
-    : n_nodes(topology.n_nodes),
-      ranks_per_node(topology.ranks_per_node),
-      hidden_size(hidden),
+FusedLayout::FusedLayout(const ExchangeSetup& setup, int64_t experts_per_token)
+    : n_nodes(setup.topology.n_nodes),
+      ranks_per_node(setup.topology.ranks_per_node),
+      hidden_size(setup.hidden_size),
       k(experts_per_token),
-      wire_type(type) {
-    chunk_rows = std::clamp<int64_t>(chunk_bytes / (4 * hidden_size), 4, 256);
+      wire_type(n_nodes > 1 ? setup.wire_type : WireType::f32) {
+    chunk_rows = std::clamp<int64_t>(setup.chunk_bytes / (4 * hidden_size), 1, max_chunk_rows);
     const int64_t n_rings = int64_t{n_nodes} * ranks_per_node;
-    n_slots = static_cast<int>(
-        std::clamp<int64_t>(partials_budget / (n_rings * row_block_bytes()), min_slots, max_slots));
+    const int64_t n_affordable = std::max<int64_t>(partials_budget / (n_rings * row_block_bytes()), 2);
+    n_slots = static_cast<int>(std::min<int64_t>(n_affordable, setup.max_chunks_under_way));
     slot_bytes = align64(rows_offset(chunk_rows, chunk_rows * k) + chunk_rows * row_bytes());
 }
 

@@ -49,7 +49,7 @@ struct FusedLayout {
     int n_slots;
     int64_t slot_bytes;  // of a message, at most
 
-    FusedLayout(const Topology& topology, int64_t hidden_size, int64_t k, WireType wire_type);
+    FusedLayout(const ExchangeSetup& setup, int64_t k);
 
     int64_t n_chunks(int64_t n_rows) const {
         return n_rows == 0 ? 1 : (n_rows + chunk_rows - 1) / chunk_rows;

@@ -14,7 +14,7 @@ constexpr int tokens_tag = 1;
 constexpr int sums_tag = 2;
 // Between tiles of products MPI is asked this often: its sockets hold more than arrives in that time at 10
 // Gbit/s.
-constexpr double progress_interval_s = 20e-6;
+constexpr double progress_interval_s = 50e-6;
 
 }  // namespace
 

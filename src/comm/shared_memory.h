@@ -27,7 +27,7 @@ class Backoff {
     }
 
   private:
-    static constexpr int max_spins = 256;
+    static constexpr int max_spins = 64;
     int n_spins_ = 0;
 };
 
