@@ -140,7 +140,7 @@ TEST(Convert, EveryTypeToEveryType) {
 TEST(Convert, OddSizesAndBlocksLargerThanTheBuffer) {
     const test::TemporaryFolder folder;
     for (const auto& [hidden, intermediate, experts] :
-         {std::array<int64_t, 3>{1, 1, 1}, {33, 31, 3}, {65, 1, 12}, {1500, 2111, 1}}) {
+         {std::array<int64_t, 3>{1, 1, 1}, {33, 31, 3}, {65, 1, 12}, {1100, 2111, 1}}) {
         MadeModel made;
         made.hidden_size = hidden;
         made.intermediate_size = intermediate;
@@ -259,7 +259,7 @@ TEST(Convert, HoldsLessThanTwoTensors) {
     GTEST_SKIP() << "the sanitizer keeps freed memory";
 #endif
     const test::TemporaryFolder folder;
-    const int64_t n_rows = 3000;
+    const int64_t n_rows = 1600;
     const int64_t n_columns = 8000;
     const int64_t tensor_bytes = n_rows * n_columns * 2;
     fs::create_directory(folder.file("c"));
@@ -267,11 +267,11 @@ TEST(Convert, HoldsLessThanTwoTensors) {
     {
         std::vector<MadeTensor> tensors;
         const std::string bytes(static_cast<size_t>(tensor_bytes), 'x');
-        for (const char* name : {"a.o_proj.weight", "b.o_proj.weight", "c.weight", "d.weight"})
+        for (const char* name : {"a.o_proj.weight", "b.weight"})
             tensors.push_back({name, "BF16", {n_rows, n_columns}, bytes});
         test::write_file(folder.file("c/model.safetensors"), test::safetensors_bytes(tensors));
     }
-    const ConversionPlan plan = plan_conversion(folder.file("c"), DType::f32);
+    const ConversionPlan plan = plan_conversion(folder.file("c"), {});
     std::ofstream clear("/proc/self/clear_refs");  // "5" sets the peak back to what is resident now
     clear << "5" << std::flush;
     if (!clear) GTEST_SKIP() << "the peak of resident memory cannot be reset here";
