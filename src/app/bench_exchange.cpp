@@ -139,6 +139,10 @@ json as_json(const Options& options, const comm::Topology& topology,
                          {"repetitions", options.repetitions}};
     document["results"] = json::array();
     for (const ExchangeResult& result : results) {
+        json phases_ms;
+        for (int p = 0; p < n_phases; ++p) {
+            phases_ms[name(static_cast<Phase>(p))] = result.phases_ms[static_cast<size_t>(p)];
+        }
         document["results"].push_back(
             {{"strategy", result.strategy},
              {"exchange_ms", result.exchange_ms},
@@ -148,6 +152,7 @@ json as_json(const Options& options, const comm::Topology& topology,
              {"ratio_to_alone", ratio(result.exchange_ms, result.internode_alone_ms)},
              {"two_messages_ms", result.two_messages_ms},
              {"ratio_to_two_messages", ratio(result.exchange_ms, result.two_messages_ms)},
+             {"layer_phases_ms", phases_ms},
              {"difference", result.difference}});
     }
     return document;
@@ -178,6 +183,16 @@ void print(const Options& options, const comm::Topology& topology,
                    cell(result.exchange_ms, result.internode_alone_ms), result.two_messages_ms,
                    cell(result.exchange_ms, result.two_messages_ms), result.difference);
     }
+    fmt::print("\nwhere the layer's time goes, ms (means over ranks)\n{:<9}", "strategy");
+    const std::array shown{Phase::dispatch, Phase::experts, Phase::combine, Phase::idle};
+    for (const Phase phase : shown)
+        fmt::print(" {:>10}", name(phase));
+    for (const ExchangeResult& result : results) {
+        fmt::print("\n{:<9}", result.strategy);
+        for (const Phase phase : shown)
+            fmt::print(" {:>10.3f}", result.phases_ms[static_cast<size_t>(phase)]);
+    }
+    fmt::print("\n");
     std::fflush(stdout);
 }
 

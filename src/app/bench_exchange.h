@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -31,6 +32,7 @@ struct ExchangeResult {
     int64_t internode_bytes = 0;    // of all ranks, in one layer
     double internode_alone_ms = 0;  // those bytes in one message to each peer, in both directions at once
     double two_messages_ms = 0;     // half of them, and then, when they have come, the other half
+    std::array<double, n_phases> phases_ms{};  // of the layer with products: means over repetitions and ranks
     double difference = 0;  // largest, of the output from the first strategy's, over its largest value
 };
 

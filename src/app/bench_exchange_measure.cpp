@@ -112,6 +112,7 @@ struct Candidate {
     std::unique_ptr<comm::Exchange> layer;
     std::vector<float> y;
     std::vector<double> alone_s, layer_s, bytes_s, two_messages_s;
+    std::array<double, n_phases> phases_s{};
     int64_t bytes_sent = 0;
 };
 
@@ -221,10 +222,12 @@ std::vector<ExchangeResult> measure_exchanges(const ExchangeShape& shape,
                                          candidate.y.data());
             });
             candidate.bytes_sent = candidate.alone->internode_bytes_sent() - before;
+            timer.take();
             const double layer_s = timed(topology, [&] {
                 candidate.layer->forward(tokens.x.data(), routing, candidate.weights.view(),
                                          candidate.y.data());
             });
+            const std::array<double, n_phases> phases_s = timer.take();
             bare.prepare(candidate.bytes_sent);
             const double bytes_s = timed(topology, [&] { bare.once(); });
             const double two_messages_s = timed(topology, [&] { bare.in_two(); });
@@ -232,18 +235,24 @@ std::vector<ExchangeResult> measure_exchanges(const ExchangeShape& shape,
             candidate.alone_s.push_back(alone_s);
             candidate.layer_s.push_back(layer_s);
             candidate.bytes_s.push_back(bytes_s);
+            for (size_t p = 0; p < phases_s.size(); ++p)
+                candidate.phases_s[p] += phases_s[p];
             candidate.two_messages_s.push_back(two_messages_s);
         }
     }
 
     std::vector<ExchangeResult> results;
     for (const Candidate& candidate : candidates) {
+        std::array<double, n_phases> phases_ms = candidate.phases_s;
+        topology.world.all_reduce(phases_ms, comm::ReduceOp::sum);
+        for (double& ms : phases_ms)
+            ms *= 1e3 / (repetitions * topology.world.size());
         std::vector<int64_t> bytes{candidate.bytes_sent};
         topology.world.all_reduce(bytes, comm::ReduceOp::sum);
         results.push_back({std::string(comm::name(candidate.strategy)), 1e3 * median(candidate.alone_s),
                            1e3 * median(candidate.layer_s), bytes[0],
                            bytes[0] == 0 ? 0 : 1e3 * median(candidate.bytes_s),
-                           bytes[0] == 0 ? 0 : 1e3 * median(candidate.two_messages_s),
+                           bytes[0] == 0 ? 0 : 1e3 * median(candidate.two_messages_s), phases_ms,
                            largest_difference(candidate.y, candidates.front().y, topology.world)});
     }
     return results;
