@@ -22,7 +22,8 @@ bool LineReader::Line::is_blank() const {
 LineReader::LineReader(const std::string& path, int64_t max_line_bytes)
     : path_(path), max_line_bytes_(static_cast<size_t>(max_line_bytes)), buffer_(buffer_bytes) {
     struct stat status {};
-    require_usage(::stat(path.c_str(), &status) == 0, "cannot read '{}': {}", path, errno_text(errno));
+    const bool there = ::stat(path.c_str(), &status) == 0;
+    require_usage(there, "cannot read '{}': {}", path, errno_text(errno));
     require_usage(!S_ISDIR(status.st_mode), "'{}' is a folder; give a file of prompts (.jsonl or .txt)",
                   path);
     descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);

@@ -64,8 +64,8 @@ void prepare_output_dir(const std::string& path) {
         fs::create_directories(path, error);
         require_usage(!error, "cannot make the output folder '{}': {}", path, error.message());
     }
-    require_usage(::access(path.c_str(), W_OK | X_OK) == 0, "cannot write to the output folder '{}': {}",
-                  path, errno_text(errno));
+    const bool writable = ::access(path.c_str(), W_OK | X_OK) == 0;
+    require_usage(writable, "cannot write to the output folder '{}': {}", path, errno_text(errno));
 }
 
 void write_file_atomically(const std::string& path, std::string_view text) {

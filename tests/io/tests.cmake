@@ -5,3 +5,8 @@ mixserve_test(io/test_model_file LIBRARIES mixserve_test_checkpoints hdf5)
 target_sources(io_test_model_file PRIVATE ${CMAKE_CURRENT_LIST_DIR}/test_model_file_damage.cpp)
 mixserve_test(io/test_convert LIBRARIES mixserve_test_checkpoints)
 target_sources(io_test_convert PRIVATE ${CMAKE_CURRENT_LIST_DIR}/test_convert_damage.cpp ${CMAKE_CURRENT_LIST_DIR}/test_safetensors.cpp)
+# Prompts in, rows and logs out.
+mixserve_test(io/test_prompts)
+target_sources(io_test_prompts PRIVATE ${CMAKE_CURRENT_LIST_DIR}/test_id_set.cpp)
+mixserve_test(io/test_rows)
+target_sources(io_test_rows PRIVATE ${CMAKE_CURRENT_LIST_DIR}/test_row_writer.cpp ${CMAKE_CURRENT_LIST_DIR}/test_logs.cpp)

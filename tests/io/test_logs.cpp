@@ -1,0 +1,218 @@
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "io/distribution.h"
+#include "io/number_text.h"
+#include "io/progress.h"
+#include "io/step_log.h"
+#include "io/summary.h"
+#include "io/trace.h"
+#include "support/test_support.h"
+
+namespace mixserve::io {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+TEST(StepLog, ALineAStep) {
+    const test::TemporaryFolder folder;
+    StepRecord record{.step = 4,
+                      .time_s = 1.5,
+                      .duration_s = 0.25,
+                      .n_prefill = 3,
+                      .n_decode = 2,
+                      .n_running = 5,
+                      .n_waiting = 1,
+                      .kv_blocks_used = 7,
+                      .kv_blocks_total = 9,
+                      .phases = {}};
+    std::vector<PhaseSeconds> ranks(2, PhaseSeconds{});
+    ranks[0][static_cast<size_t>(Phase::experts)] = 0.1;
+    ranks[1][static_cast<size_t>(Phase::experts)] = 0.3;
+    record.phases = spread_of(ranks);
+    StepLog log(folder.file("steps.jsonl"));
+    log.write(record);
+    log.write(record);
+    const std::string line =
+        R"({"step":4,"time_s":1.5,"duration_ms":250.0,"prefill_tokens":3,"decode_tokens":2,"running":5,"waiting":1,)"
+        R"("kv_blocks_used":7,"kv_blocks_total":9,"phases":{"experts":{"min_ms":100.0,"mean_ms":200.0,"max_ms":300.0}}})"
+        "\n";
+    EXPECT_EQ(test::read_file(folder.file("steps.jsonl")), line + line);
+}
+
+TEST(Trace, IsWhatViewersRead) {
+    const test::TemporaryFolder folder;
+    const TraceRank ranks[] = {{0, 0, "h0"}, {1, 0, "h0"}, {2, 1, "h\"1"}};
+    TraceWriter writer(folder.file("trace.json"), ranks);
+    const TraceSpan spans[] = {{Phase::attention, 3, 100.5, 100.75}, {Phase::idle, -1, 100.75, 101}};
+    writer.write(2, spans, 100);
+    writer.write(0, {}, 100);
+    writer.finish();
+    const ordered_json trace = ordered_json::parse(test::read_file(folder.file("trace.json")));
+    ASSERT_EQ(trace.size(), 7U);
+    EXPECT_EQ(trace[0].dump(),
+              R"json({"name":"process_name","ph":"M","pid":0,"tid":0,"args":{"name":"node 0 (h0)"}})json");
+    EXPECT_EQ(trace[3]["args"]["name"], "node 1 (h\"1)");
+    EXPECT_EQ(
+        trace[5].dump(),
+        R"({"name":"attention","ph":"X","pid":1,"tid":2,"ts":500000.0,"dur":250000.0,"args":{"layer":3}})");
+    EXPECT_FALSE(trace[6].contains("args"));
+    EXPECT_THROW(writer.write(3, spans, 0), Error);
+}
+
+double reference_percentile(std::vector<double> values, double share) {
+    std::sort(values.begin(), values.end());
+    const double place = share * static_cast<double>(values.size() - 1);
+    const auto i = static_cast<size_t>(place);
+    const double next = values[std::min(i + 1, values.size() - 1)];
+    return values[i] + (next - values[i]) * (place - std::floor(place));
+}
+
+TEST(Distribution, SmallOnesAreExact) {
+    Distribution d;
+    EXPECT_EQ(d.mean(), 0);
+    EXPECT_EQ(d.percentile(0.5), 0);
+    std::vector<double> values;
+    std::mt19937 random(1);
+    for (int i = 0; i < 1001; ++i) {
+        values.push_back(static_cast<double>(random() % 1000) / 7);
+        d.add(values.back());
+    }
+    for (const double share : {0.0, 0.01, 0.5, 0.777, 0.99, 1.0})
+        EXPECT_DOUBLE_EQ(d.percentile(share), reference_percentile(values, share)) << share;
+    EXPECT_EQ(d.count(), 1001);
+}
+
+TEST(Distribution, LargeOnesAreNear) {
+    Distribution d;
+    std::vector<double> values;
+    std::mt19937 random(2);
+    std::lognormal_distribution<double> times(3, 2);
+    double sum = 0;
+    for (int i = 0; i < 300'000; ++i) {
+        values.push_back(i % 1000 == 0 ? 0.0 : times(random));
+        d.add(values.back());
+        sum += values.back();
+    }
+    EXPECT_NEAR(d.mean(), sum / 300'000, 1e-9 * sum);
+    EXPECT_EQ(d.min(), 0);
+    EXPECT_EQ(d.max(), *std::max_element(values.begin(), values.end()));
+    for (const double share : {0.01, 0.25, 0.5, 0.9, 0.99, 0.999}) {
+        const double wanted = reference_percentile(values, share);
+        EXPECT_NEAR(d.percentile(share), wanted, 0.0025 * wanted) << share;
+    }
+    EXPECT_EQ(d.percentile(0), d.min());
+    EXPECT_EQ(d.percentile(1), d.max());
+}
+
+RunStatistics sample_statistics() {
+    RunStatistics statistics;
+    for (int i = 1; i <= 3; ++i) {
+        Result result;
+        result.n_prompt_tokens = 10 * i;
+        result.choices.push_back({"", {1, 2, 3}, FinishReason::stop, {}});
+        result.metrics = {10.0 * i, 10.0 * i + 8, {3.0F, 5.0F}};
+        statistics.add(result);
+    }
+    Result failed;
+    failed.error = "line 4: x";
+    statistics.add(failed);
+    return statistics;
+}
+
+TEST(Summary, HasTheNamesOfVllm) {
+    RunFacts facts{
+        .model = "m", .strategy = "tp-ep", .n_nodes = 2, .n_ranks = 4, .duration_s = 2, .phase_seconds = {}};
+    facts.phase_seconds[static_cast<size_t>(Phase::experts)] = 1.5;
+    facts.phase_seconds[static_cast<size_t>(Phase::idle)] = 0.5;
+    const RunStatistics statistics = sample_statistics();
+    EXPECT_EQ(
+        summary_json(statistics, facts).dump(),
+        R"({"duration":2.0,"completed":3,"failed":1,"total_input_tokens":60,"total_output_tokens":9,)"
+        R"("request_throughput":1.5,"output_throughput":4.5,"total_token_throughput":34.5,)"
+        R"("mean_ttft_ms":20.0,"median_ttft_ms":20.0,"p99_ttft_ms":29.8,)"
+        R"("mean_itl_ms":4.0,"median_itl_ms":4.0,"p99_itl_ms":5.0,)"
+        R"("mean_tpot_ms":4.0,"median_tpot_ms":4.0,"p99_tpot_ms":4.0,)"
+        R"("mean_e2el_ms":28.0,"median_e2el_ms":28.0,"p99_e2el_ms":37.8,)"
+        R"("model":"m","strategy":"tp-ep","world":{"nodes":2,"ranks":4},"phase_shares":{"schedule":0.0,)"
+        R"("attention":0.0,"router":0.0,"dispatch":0.0,"experts":0.75,"combine":0.0,"logits":0.0,)"
+        R"("sampling":0.0,"output":0.0,"idle":0.25}})");
+    const std::string table = summary_table(statistics, facts);
+    EXPECT_THAT(table, HasSubstr("m: strategy tp-ep, 4 ranks on 2 nodes"));
+    EXPECT_THAT(table, HasSubstr("Rows with an error                       1\n"));
+    EXPECT_THAT(table,
+                HasSubstr("experts                           75.0 %   ##############################\n"));
+}
+
+TEST(Summary, OfScores) {
+    RunStatistics statistics;
+    EXPECT_FALSE(statistics.perplexity());
+    statistics.add(ScoreResult{1, "a", false, {1, 2, 3}, {-1.0F, -2.0F}, {}});
+    statistics.add(ScoreResult{2, "b", false, {1, 2}, {-3.0F}, {}});
+    statistics.add(ScoreResult{3, "c", false, {}, {}, "line 3: x"});
+    RunFacts facts{.model = "m", .strategy = "tp", .duration_s = 1, .phase_seconds = {}, .scores = true};
+    const ordered_json summary = summary_json(statistics, facts);
+    EXPECT_NEAR(summary["perplexity"].get<double>(), std::exp(2.0), 1e-9);
+    EXPECT_EQ(summary["failed"], 1);
+    EXPECT_FALSE(summary.contains("mean_ttft_ms"));
+    EXPECT_THAT(summary_table(statistics, facts), HasSubstr("Perplexity of all tokens            7.3891\n"));
+}
+
+TEST(Progress, PlainLinesAreRare) {
+    std::string out;
+    Progress progress(false, [&](std::string_view text) { out += text; });
+    for (int second = 0; second <= 70; ++second)
+        progress.update({second * 10, 1000, 0, second * 100}, 1000.0 + second);
+    EXPECT_EQ(std::count(out.begin(), out.end(), '\n'), 3);
+    EXPECT_THAT(
+        out, testing::StartsWith("50 of 1,000 prompts (5 %), 10.0 rows/s, 100 tokens/s, 1 min 35 s left\n"));
+    out.clear();
+    progress.finish({1000, 1000, 2, 10'000}, 1100);
+    EXPECT_EQ(out, "1,000 of 1,000 prompts (100 %), 2 failed, 10.0 rows/s, 100 tokens/s, in 1 min 40 s\n");
+}
+
+TEST(Progress, BarIsRedrawn) {
+    std::string out;
+    Progress progress(
+        true, [&](std::string_view text) { out += text; }, 60);
+    progress.update({0, 10, 0, 0}, 5);
+    progress.update({5, 10, 0, 50}, 5.1);
+    EXPECT_EQ(std::count(out.begin(), out.end(), '\r'), 1);
+    progress.update({5, 10, 0, 50}, 6);
+    EXPECT_THAT(out, HasSubstr("\r[##########..........] 5 of 10 prompts (50 %), 5.00 rows/s,\x1b[K"));
+    progress.finish({10, 10, 0, 100}, 7);
+    EXPECT_TRUE(out.ends_with("\n"));
+    EXPECT_THAT(out, HasSubstr("[####################] 10 of 10"));
+}
+
+TEST(Progress, RatesAreOfTheLastMinute) {
+    std::string out;
+    Progress progress(false, [&](std::string_view text) { out = text; });
+    for (int second = 0; second <= 300; ++second)
+        progress.update({second < 200 ? 0 : (second - 200) * 5, 0, 0, 0}, second);
+    EXPECT_THAT(out, HasSubstr(" prompts, 5.00 rows/s"));
+    EXPECT_THAT(out, testing::Not(HasSubstr("left")));
+}
+
+TEST(NumberText, ReadsWell) {
+    EXPECT_EQ(grouped(0), "0");
+    EXPECT_EQ(grouped(999), "999");
+    EXPECT_EQ(grouped(1234567), "1,234,567");
+    EXPECT_EQ(grouped(-123456), "-123,456");
+    EXPECT_EQ(rate_text(0.256), "0.26");
+    EXPECT_EQ(rate_text(34.12), "34.1");
+    EXPECT_EQ(rate_text(5119.6), "5,120");
+    EXPECT_EQ(duration_text(0.417), "0.42 s");
+    EXPECT_EQ(duration_text(59.6), "1 min 00 s");
+    EXPECT_EQ(duration_text(257), "4 min 17 s");
+    EXPECT_EQ(duration_text(7500), "2 h 05 min");
+}
+
+}  // namespace
+}  // namespace mixserve::io
