@@ -1,7 +1,9 @@
+#include <algorithm>
 #include <cstring>
 #include <optional>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "comm/assignment.h"
 #include "comm/exchange_parts.h"
@@ -10,9 +12,12 @@
 namespace mixserve::comm {
 namespace {
 
-// Fewer rows an expert than this are limited by reading the weights, not by arithmetic: then one call for all
-// chunks costs less than a call each, even if it has to wait for the wire.
+// A call of the products reads and unpacks the weights of its experts once. With this many rows an expert
+// that is a small part of its time; with fewer, one call for all chunks costs less than a call each, even if
+// it waits for the wire.
 constexpr int64_t rows_per_expert = 32;
+// What a thread reads weights with, roughly: only to tell whether waiting pays.
+constexpr double weight_bytes_per_s = 8e9;
 
 /// Sets what a stream polls, for the length of a scope.
 class PollScope {
@@ -61,6 +66,8 @@ class FusedExchange final : public Exchange {
             reader.n_chunks = -1;
         }
         n_readers_left_ = readers_.size();
+        begin_s_ = now_s();
+        arrival_is_known_ = false;
         plan_.build(routing);
         transport_->start(layer_, plan_, routing.n_tokens, x, y);
         const PollScope poll(setup_.stream, [this] { transport_->progress_rarely(); });
@@ -143,11 +150,15 @@ class FusedExchange final : public Exchange {
     /// Fills `chosen_`; false: nothing to do now.
     bool choose_chunks(const kernels::ExpertWeights& weights) {
         const bool more_come = look();
+        if (!more_come && !arrival_is_known_) {
+            arrival_is_known_ = true;
+            arrival_s_ += (now_s() - begin_s_ - arrival_s_) / 4;
+        }
         chosen_.clear();
         int64_t n_entries = 0;
         const bool products_are_free = setup_.skip_products || weights.intermediate_size == 0;
         const int64_t wanted = products_are_free ? 0 : rows_per_expert * n_node_experts_;
-        if (!products_are_free && more_come && n_ready_entries() < wanted) return false;
+        if (!products_are_free && more_come && waiting_pays(n_ready_entries(), wanted, weights)) return false;
         for (Reader& reader : readers_) {
             while (reader.n_ready > 0) {
                 // No more than pays, so that sums go back soon and what arrives meanwhile comes before the
@@ -160,6 +171,18 @@ class FusedExchange final : public Exchange {
             }
         }
         return !chosen_.empty();
+    }
+
+    /// Whether to leave `n_entries` ready entries for a larger call with what is still to come. The wait is
+    /// taken to be as long as in the layers before.
+    bool waiting_pays(int64_t n_entries, int64_t wanted, const kernels::ExpertWeights& weights) const {
+        if (n_entries >= wanted) return false;
+        const int64_t n_experts_read = std::min(n_entries, weights.n_experts);
+        const int64_t weight_bytes =
+            n_experts_read * 3 * weights.hidden_size * weights.intermediate_size * size_of(weights.dtype);
+        const double read_s =
+            static_cast<double>(weight_bytes) / (weight_bytes_per_s * setup_.stream.n_threads());
+        return n_entries == 0 || read_s > arrival_s_ - (now_s() - begin_s_);
     }
 
     int64_t n_ready_entries() const {
@@ -220,6 +243,9 @@ class FusedExchange final : public Exchange {
     std::unique_ptr<FusedTransport> transport_;
     std::vector<Reader> readers_;  // [n_nodes * ranks_per_node]
     size_t n_readers_left_ = 0;
+    double begin_s_ = 0;    // of this layer
+    double arrival_s_ = 0;  // from there to the last arrival that nothing held up: a running mean over layers
+    bool arrival_is_known_ = false;  // in this layer
     std::vector<Chunk> chosen_;
     std::vector<float> tokens_;  // of the chosen chunks, where there are several
     std::vector<float> partials_;
