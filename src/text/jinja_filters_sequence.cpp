@@ -137,7 +137,11 @@ Value dict_sort(Interpreter& in, const Value& value, const Args& args) {
     return in.make_list(sorted_by(in, std::move(items), keys, params.flag(2, false)));
 }
 
-Value unique(Interpreter& in, const Value& value, const Args& args) {
+NextItem walk(std::vector<Value> items) {
+    return [source = iterate_items(std::move(items))] { return source->next(); };
+}
+
+NextItem start_unique(Interpreter& in, const Value& value, const Args& args) {
     const Params params("unique", args, {"case_sensitive", "attribute"});
     const AttributePath path(params.get(1));
     std::vector<Value> kept, other_keys;
@@ -155,10 +159,7 @@ Value unique(Interpreter& in, const Value& value, const Args& args) {
         }
         kept.push_back(std::move(item));
     }
-    const int depth = depth_of(kept);
-    const auto source = iterate_items(std::move(kept));
-    return Value::object(std::make_shared<Generator>(
-        "generator", [source] { return source->next(); }, depth));
+    return walk(std::move(kept));
 }
 
 template <bool largest>
@@ -192,7 +193,7 @@ Value sum(Interpreter& in, const Value& value, const Args& args) {
     return total;
 }
 
-Value batch(Interpreter& in, const Value& value, const Args& args) {
+NextItem start_batch(Interpreter& in, const Value& value, const Args& args) {
     const Params params("batch", args, {"linecount", "fill_with"}, 1);
     const Int size = params.integer(0, 1);
     std::vector<Value> batches, row;
@@ -207,13 +208,10 @@ Value batch(Interpreter& in, const Value& value, const Args& args) {
         }
         batches.push_back(in.make_list(std::move(row)));
     }
-    const Value rows = in.make_list(std::move(batches));
-    const auto source = iterate(rows);
-    return Value::object(std::make_shared<Generator>(
-        "generator", [source] { return source->next(); }, rows.depth()));
+    return walk(std::move(batches));
 }
 
-Value slices(Interpreter& in, const Value& value, const Args& args) {
+NextItem start_slice(Interpreter& in, const Value& value, const Args& args) {
     const Params params("slice", args, {"slices", "fill_with"}, 1);
     const Int n = params.integer(0, 1);
     if (n == 0) raise("integer division or modulo by zero");
@@ -230,10 +228,7 @@ Value slices(Interpreter& in, const Value& value, const Args& args) {
         columns.push_back(in.make_list(std::move(column)));
         at += count;
     }
-    const Value rows = in.make_list(std::move(columns));
-    const auto source = iterate(rows);
-    return Value::object(std::make_shared<Generator>(
-        "generator", [source] { return source->next(); }, rows.depth()));
+    return walk(std::move(columns));
 }
 
 Value group_by(Interpreter& in, const Value& value, const Args& args) {
@@ -264,17 +259,20 @@ Value group_by(Interpreter& in, const Value& value, const Args& args) {
     return in.make_list(std::move(groups));
 }
 
-Value items_filter(Interpreter& in, const Value& value, const Args& args) {
+NextItem start_items(Interpreter& in, const Value& value, const Args& args) {
     const Params params("items", args, {});
-    const Dict* dict = value.if_dict();
-    if (!dict && !value.is_undefined()) raise("Can only get item pairs from a mapping.");
-    in.budget().bytes(256);
-    return make_generator(value, [&in, value, i = size_t{0}]() mutable -> std::optional<Value> {
-        const Dict* source = value.if_dict();
-        if (!source || i >= source->items.size()) return std::nullopt;
-        const auto& [key, item] = source->items[i++];
+    if (!value.if_dict() && !value.is_undefined()) raise("Can only get item pairs from a mapping.");
+    return [&in, value, i = size_t{0}]() mutable -> std::optional<Value> {
+        const Dict* dict = value.if_dict();
+        if (!dict || i >= dict->items.size()) return std::nullopt;
+        const auto& [key, item] = dict->items[i++];
         return in.make_tuple({key, item});
-    });
+    };
+}
+
+template <StartGenerator start>
+Value generated(Interpreter& in, const Value& value, const Args& args) {
+    return make_generator(in, value, args, start);
 }
 
 Value default_value(Interpreter&, const Value& value, const Args& args) {
@@ -294,14 +292,14 @@ Value attr(Interpreter& in, const Value& value, const Args& args) {
 
 constexpr std::array filters = {
     FilterEntry{"attr", attr},
-    FilterEntry{"batch", batch},
+    FilterEntry{"batch", generated<start_batch>},
     FilterEntry{"count", length},
     FilterEntry{"d", default_value},
     FilterEntry{"default", default_value},
     FilterEntry{"dictsort", dict_sort},
     FilterEntry{"first", first},
     FilterEntry{"groupby", group_by},
-    FilterEntry{"items", items_filter},
+    FilterEntry{"items", generated<start_items>},
     FilterEntry{"join", join},
     FilterEntry{"last", last},
     FilterEntry{"length", length},
@@ -309,10 +307,10 @@ constexpr std::array filters = {
     FilterEntry{"max", extreme<true>},
     FilterEntry{"min", extreme<false>},
     FilterEntry{"reverse", reverse},
-    FilterEntry{"slice", slices},
+    FilterEntry{"slice", generated<start_slice>},
     FilterEntry{"sort", sort},
     FilterEntry{"sum", sum},
-    FilterEntry{"unique", unique},
+    FilterEntry{"unique", generated<start_unique>},
 };
 
 }  // namespace

@@ -34,9 +34,10 @@ class PercentFormatter {
             conversion(s, pos);
         }
         const Seq* seq = argument_.if_seq();
-        const bool all_used = seq && seq->tuple ? used_ == seq->items.size()
-                                                : used_ == 1 || by_name_ || seq || argument_.if_dict() ||
-                                                      argument_.is_undefined();
+        // What can be indexed counts as a mapping, and need not be used.
+        const bool is_mapping = seq || argument_.if_dict() || argument_.is_undefined() ||
+                                (argument_.if_object() && argument_.if_object()->is_sequence());
+        const bool all_used = seq && seq->tuple ? used_ == seq->items.size() : used_ == 1 || is_mapping;
         if (!all_used) raise("not all arguments converted during string formatting");
         return Value::string(std::move(out_), pattern_.markup);
     }
@@ -86,7 +87,6 @@ class PercentFormatter {
             const Value* value = dict->find(key);
             if (!value) raise("{}", repr_string(key));
             named = *value;
-            by_name_ = true;
             pos = end + 1;
         }
         for (; pos < s.size(); ++pos) {
@@ -206,7 +206,6 @@ class PercentFormatter {
     const Value& argument_;
     std::string out_;
     size_t used_ = 0;
-    bool by_name_ = false;
 };
 
 }  // namespace

@@ -22,11 +22,10 @@ Value make_range(Interpreter&, const Args& args) {
     constexpr Int far = Int{1} << 100;
     if (start < -far || start > far || stop < -far || stop > far || step < -far || step > far)
         raise("range() argument too large");
-    const Int span = step > 0 ? stop - start : start - stop, stride = step > 0 ? step : -step;
-    const Int count = span <= 0 ? 0 : (span + stride - 1) / stride;
-    if (count > max_range)
+    auto range = std::make_shared<Range>(start, stop, step);
+    if (*range->length() > max_range)
         raise("Range too big. The sandbox blocks ranges larger than MAX_RANGE ({}).", max_range);
-    return Value::object(std::make_shared<Range>(start, step, count));
+    return Value::object(std::move(range));
 }
 
 /// dict(mapping or pairs, name=value, ...)

@@ -1,5 +1,7 @@
 #include "text/jinja_objects.h"
 
+#include <algorithm>
+
 #include "text/jinja_ops.h"
 #include "text/jinja_print.h"
 #include "text/jinja_unicode.h"
@@ -86,9 +88,14 @@ std::string BoundMethod::repr(Budget&, int) const {
     return fmt::format("<built-in method {} of {} object>", entry_->name, jinja::type_name(self_));
 }
 
+Range::Range(Int start, Int stop, Int step) : start_(start), stop_(stop), step_(step) {
+    const Int span = step > 0 ? stop - start : start - stop, stride = step > 0 ? step : -step;
+    count_ = span <= 0 ? 0 : (span + stride - 1) / stride;
+}
+
 std::string Range::repr(Budget&, int) const {
-    const std::string ends = fmt::format("range({}, {}", start_, start_ + count_ * step_);
-    return step_ == 1 ? ends + ")" : fmt::format("{}, {})", ends, step_);
+    return step_ == 1 ? fmt::format("range({}, {})", start_, stop_)
+                      : fmt::format("range({}, {}, {})", start_, stop_, step_);
 }
 
 std::optional<Value> Range::item(Interpreter&, const Value& key) {
@@ -107,8 +114,8 @@ std::shared_ptr<Iterator> Range::iterate() {
 
 Value Range::slice(const Value& start, const Value& stop, const Value& step) const {
     const SliceRange part = resolve_slice(count_, start, stop, step);
-    if (part.count == 0) return Value::object(std::make_shared<Range>(start_, step_, 0));
-    return Value::object(std::make_shared<Range>(start_ + part.first * step_, step_ * part.step, part.count));
+    return Value::object(
+        std::make_shared<Range>(start_ + part.first * step_, start_ + part.last * step_, step_ * part.step));
 }
 
 DictView::DictView(std::string kind, Value items) : kind_(std::move(kind)), items_(std::move(items)) {
@@ -129,13 +136,22 @@ std::optional<Int> DictView::length() {
     return static_cast<Int>(items_.if_seq()->items.size());
 }
 
-Generator::Generator(std::string kind, std::function<std::optional<Value>()> next, int depth_inside)
+Generator::Generator(std::string kind, NextItem next, int depth_inside)
     : kind_(std::move(kind)), iterator_(make_iterator(std::move(next))) {
     depth = nested_depth(depth_inside);
 }
 
-Value make_generator(const Value& source, std::function<std::optional<Value>()> next) {
-    return Value::object(std::make_shared<Generator>("generator", std::move(next), source.depth()));
+Value make_generator(Interpreter& in, const Value& source, const Args& args, StartGenerator start) {
+    int depth = std::max(source.depth(), depth_of(args.positional));
+    for (const auto& [name, value] : args.named)
+        depth = std::max(depth, value.depth());
+    in.budget().bytes(256);
+    NextItem next = [&in, source, args, start, body = NextItem()]() mutable {
+        in.budget().steps(1);
+        if (!body) body = start(in, source, args);
+        return body();
+    };
+    return Value::object(std::make_shared<Generator>("generator", std::move(next), depth));
 }
 
 std::string Namespace::repr(Budget& budget, int level) const {

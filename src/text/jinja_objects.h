@@ -41,7 +41,7 @@ class BoundMethod final : public Object {
 
 class Range final : public Object {
   public:
-    Range(Int start, Int step, Int count) : start_(start), step_(step), count_(count) {}
+    Range(Int start, Int stop, Int step);
     std::string type_name() const override { return "range"; }
     std::string repr(Budget&, int) const override;
     std::optional<Value> item(Interpreter&, const Value& key) override;
@@ -49,12 +49,9 @@ class Range final : public Object {
     std::optional<Int> length() override { return count_; }
     bool is_sequence() const override { return true; }
     Value slice(const Value& start, const Value& stop, const Value& step) const;
-    Value reversed() const {
-        return Value::object(std::make_shared<Range>(start_ + (count_ - 1) * step_, -step_, count_));
-    }
 
   private:
-    Int start_, step_, count_;
+    Int start_, stop_, step_, count_;
 };
 
 /// dict.keys(), values() and items(): has a length and can be walked many times.
@@ -65,18 +62,20 @@ class DictView final : public Object {
     std::string repr(Budget&, int level) const override;
     std::shared_ptr<Iterator> iterate() override;
     std::optional<Int> length() override;
-    const Value& items() const { return items_; }
+    bool hashable() const override { return kind_ == "dict_values"; }
 
   private:
     std::string kind_;
     Value items_;  // a list
 };
 
+using NextItem = std::function<std::optional<Value>()>;
+
 /// What map, select, items and the like return: can be walked once, and works only as far as it is walked.
 class Generator final : public Object {
   public:
-    /// `next` gives the items, `depth` is that of what it reads.
-    Generator(std::string kind, std::function<std::optional<Value>()> next, int depth_inside);
+    /// `next` gives the items, `depth_inside` is that of what it reads.
+    Generator(std::string kind, NextItem next, int depth_inside);
     std::string type_name() const override { return kind_; }
     std::string repr(Budget&, int) const override { return fmt::format("<{} object>", kind_); }
     std::shared_ptr<Iterator> iterate() override { return iterator_; }
@@ -85,7 +84,10 @@ class Generator final : public Object {
     std::string kind_;
     std::shared_ptr<Iterator> iterator_;
 };
-Value make_generator(const Value& source, std::function<std::optional<Value>()> next);
+/// A generator over `source` with `args`: `start` runs when the first item is asked for, as the body of a
+/// Python generator does, so that its errors come then.
+using StartGenerator = NextItem (*)(Interpreter&, const Value& source, const Args& args);
+Value make_generator(Interpreter& in, const Value& source, const Args& args, StartGenerator start);
 
 /// namespace(...): what {% set ns.x = ... %} changes.
 class Namespace final : public Object, public Interpreter::Cyclic {

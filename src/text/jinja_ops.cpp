@@ -256,7 +256,7 @@ SliceRange resolve_slice(Int length, const Value& start, const Value& stop, cons
     const Int last = bound(stop, by < 0 ? lowest : highest);
     const Int span = by < 0 ? first - last : last - first;
     const Int stride = by < 0 ? -by : by;
-    return {first, by, span <= 0 ? 0 : (span + stride - 1) / stride};
+    return {first, last, by, span <= 0 ? 0 : (span + stride - 1) / stride};
 }
 
 Value slice(Budget& budget, const Value& object, const Value& start, const Value& stop, const Value& step) {

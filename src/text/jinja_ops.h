@@ -20,9 +20,9 @@ Value slice(Budget& budget, const Value& object, const Value& start, const Value
 /// The item of a list, tuple or string at `index` (from the end when negative); nullopt out of range.
 std::optional<Value> element(const Value& sequence, Int index);
 
-/// A slice of something `length` long: `count` positions from `first`, `step` apart.
+/// A slice of something `length` long: `count` positions from `first` to before `last`, `step` apart.
 struct SliceRange {
-    Int first = 0, step = 1, count = 0;
+    Int first = 0, last = 0, step = 1, count = 0;
 };
 SliceRange resolve_slice(Int length, const Value& start, const Value& stop, const Value& step);
 

@@ -95,10 +95,11 @@ std::string quoted(std::initializer_list<std::string_view> words) {
     return out;
 }
 
-constexpr std::string_view statements[] = {
-    "for",      "if",     "block",    "print",      "macro",     "set",      "with",          "call",
-    "filter",   "break",  "continue", "generation", "elif",      "else",     "endif",         "endfor",
-    "endmacro", "endset", "endwith",  "endcall",    "endfilter", "endblock", "endgeneration", "raw"};
+constexpr std::string_view statements[] = {"for",  "if",     "block", "print",    "macro",      "set", "with",
+                                           "call", "filter", "break", "continue", "generation", "raw"};
+constexpr std::string_view end_tags[] = {"elif",      "else",     "endif",        "endfor",
+                                         "endmacro",  "endset",   "endwith",      "endcall",
+                                         "endfilter", "endblock", "endgeneration"};
 
 }  // namespace
 
@@ -177,13 +178,10 @@ void Parser::fail_unknown_tag(const Token& token) const {
     }
     if (tag == "autoescape")
         fail_at(token.offset, "'autoescape' is not supported: chat templates are not HTML");
-    std::string text = fmt::format("Encountered unknown tag '{}'{}.", tag, did_you_mean(tag, statements));
-    for (size_t i = open_.size(); i-- > 1;) {
-        if (std::find(open_[i].end_words.begin(), open_[i].end_words.end(), tag) == open_[i].end_words.end())
-            continue;
-        text = fmt::format("Encountered '{}', but the innermost open block is not its own.", tag);
-        break;
-    }
+    const bool ends = std::find(std::begin(end_tags), std::end(end_tags), tag) != std::end(end_tags);
+    std::string text =
+        ends ? fmt::format("'{}' closes nothing that is open here.", tag)
+             : fmt::format("Encountered unknown tag '{}'{}.", tag, did_you_mean(tag, statements));
     if (open_.size() > 1) {
         text += fmt::format(" The innermost block that needs to be closed is '{}', by {}.", open_.back().tag,
                             quoted(open_.back().end_words));

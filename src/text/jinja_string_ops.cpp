@@ -71,7 +71,6 @@ std::vector<std::string_view> split_space_right(std::string_view s, Int most) {
     const auto kept = static_cast<size_t>(n - most);
     const char* end = words[kept - 1].data() + words[kept - 1].size();
     std::vector<std::string_view> parts;
-    s = strip(s, Side::left);
     parts.emplace_back(s.data(), static_cast<size_t>(end - s.data()));
     parts.insert(parts.end(), words.begin() + static_cast<std::ptrdiff_t>(kept), words.end());
     return parts;

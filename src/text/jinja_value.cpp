@@ -193,6 +193,7 @@ bool truthy(const Value& value) {
 
 bool is_hashable(const Value& value) {
     if (value.if_dict()) return false;
+    if (const Object* object = value.if_object()) return object->hashable();
     const Seq* seq = value.if_seq();
     return !seq || seq->hashable;
 }

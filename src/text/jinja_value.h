@@ -35,7 +35,7 @@ template <class... Args>
 /// What one rendering may cost, so that a hostile template ends in an error.
 class Budget {
   public:
-    static constexpr int64_t max_steps = 100'000'000;
+    static constexpr int64_t max_steps = 50'000'000;
     static constexpr int64_t max_bytes = int64_t{1} << 30;          // of all strings and lists ever made
     static constexpr int64_t max_string_bytes = int64_t{64} << 20;  // of one string, and of the output
 
@@ -195,6 +195,8 @@ class Object : public std::enable_shared_from_this<Object> {
     virtual std::optional<Int> length() { return std::nullopt; }
     /// Has a length and items by position.
     virtual bool is_sequence() const { return false; }
+    /// Python can use it as the key of a dict.
+    virtual bool hashable() const { return true; }
 
     int depth = 0;
 };
