@@ -1,0 +1,1 @@
+mixserve_test(text/test_chat_template)
