@@ -1,1 +1,2 @@
 mixserve_test(fuzz/test_fuzz_safetensors LIBRARIES mixserve_test_checkpoints)
+mixserve_test(fuzz/test_fuzz_chat_template)
