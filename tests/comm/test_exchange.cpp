@@ -5,6 +5,7 @@
 #include <limits>
 #include <tuple>
 
+#include "base/error.h"
 #include "comm/moe_case.h"
 
 namespace mixserve::comm::test {
@@ -115,18 +116,23 @@ Ownership all_on_rank(int n_ranks, int rank, int64_t n_tokens) {
     return ownership;
 }
 
+/// The numbers of ranks a node that the world can be cut into. The fused exchange's nodes lie within a host.
+std::vector<int> node_sizes(Strategy strategy) {
+    const Communicator world = Communicator::world();
+    const int n_ranks = strategy == Strategy::fused ? world.split_shared_memory().size() : world.size();
+    std::vector<int> all;
+    for (int p = 1; p <= n_ranks; ++p) {
+        if (world.size() % p == 0) all.push_back(p);
+    }
+    return all;
+}
+
 class Exchanges : public testing::TestWithParam<Variant> {
   protected:
     static void TearDownTestSuite() { layouts.clear(); }
     static inline Layouts layouts;
     int n_ranks = Communicator::world().size();
-    std::vector<int> divisors() const {
-        std::vector<int> all;
-        for (int p = 1; p <= n_ranks; ++p) {
-            if (n_ranks % p == 0) all.push_back(p);
-        }
-        return all;
-    }
+    std::vector<int> divisors() const { return node_sizes(GetParam().strategy); }
 
     /// Every token's output is near the definition's, in every cut of the world into nodes.
     void expect_right(const MoeCase& moe, const Ownership& ownership) {
@@ -254,13 +260,25 @@ TEST(FusedExchange, SumsOfOneExpertHaveTheBitsOfThePlainExchange) {
     moe.gate_weight = [](int64_t token, int64_t) { return token % 2 == 0 ? 1.0F : 0.5F; };
     const int n_ranks = Communicator::world().size();
     for (const ExpertSplit split : {ExpertSplit::tensor, ExpertSplit::expert}) {
-        for (int p = 1; p <= n_ranks; p *= 2) {
+        for (const int p : node_sizes(Strategy::fused)) {
             Layout plain({"", Strategy::tp_ep, split}, moe, p);
             Layout fused({"", Strategy::fused, split}, moe, p);
             const Ownership ownership = round_robin(n_ranks, 21);
             EXPECT_TRUE(fused.run(moe, ownership) == plain.run(moe, ownership)) << p << " ranks a node";
         }
     }
+}
+
+TEST(FusedExchange, ANodeThatSpansHostsIsRefused) {
+    Topology topology = make_topology(1);
+    topology.node_shares_memory = false;
+    device::Stream stream(1);
+    PhaseTimer timer;
+    EXPECT_THROW(
+        make_exchange(
+            Strategy::fused,
+            {.topology = topology, .stream = stream, .timer = timer, .hidden_size = 8, .num_experts = 4}),
+        UsageError);
 }
 
 std::vector<int64_t> bytes_of_a_layer(Layout& layout, const MoeCase& moe) {

@@ -15,8 +15,8 @@ fail() {
     exit 1
 }
 left_behind() {
-    ip netns list | grep "^mxtest" || true
-    ip -o link show | grep "mxtest" || true
+    ip netns list 2>/dev/null | grep "^mxtest" || true
+    ip -o link show 2>/dev/null | grep "mxtest" || true
     find /run /dev/shm -maxdepth 1 -name '*mxtest*'
 }
 
