@@ -21,3 +21,9 @@ foreach(module xxhash pcre2-8)
     target_link_libraries(${module} INTERFACE PkgConfig::${module})
 endforeach()
 find_package(hwy REQUIRED)
+
+# Only benchmarks use it, as the limit of arithmetic.
+find_package(dnnl QUIET)
+if(TARGET DNNL::dnnl)
+    set(DNNL_FOUND TRUE)
+endif()

@@ -1,0 +1,98 @@
+#include "app/machine_limits.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/partition.h"
+#include "device/buffer.h"
+
+#ifdef MIXSERVE_WITH_DNNL
+#include <omp.h>
+
+#include <oneapi/dnnl/dnnl.hpp>
+#endif
+
+namespace mixserve::app {
+namespace {
+
+constexpr int n_passes = 9;
+
+uint64_t sum_words(const uint64_t* words, int64_t n) {
+    std::array<uint64_t, 8> sums{};
+    for (int64_t i = 0; i + 8 <= n; i += 8) {
+        for (size_t lane = 0; lane < 8; ++lane)
+            sums[lane] += words[i + static_cast<int64_t>(lane)];
+    }
+    uint64_t sum = 0;
+    for (const uint64_t s : sums)
+        sum += s;
+    return sum;
+}
+
+double measure_read(device::Stream& stream) {
+    constexpr int64_t n_bytes = int64_t{512} << 20;
+    constexpr int64_t task_bytes = 1 << 20;
+    constexpr int64_t n_tasks = n_bytes / task_bytes;
+    device::Buffer memory(static_cast<size_t>(n_bytes));
+    std::memset(memory.data(), 1, memory.size());
+    const uint64_t* words = memory.as<uint64_t>().data();
+    std::atomic<uint64_t> sink = 0;
+    double best_s = 1e30;
+    for (int pass = 0; pass < n_passes; ++pass) {
+        const double begin = now_s();
+        stream.parallel_for(stream.n_threads(), [&](int64_t part, int) {
+            const Range tasks = partition(n_tasks, stream.n_threads(), part);
+            constexpr int64_t task_words = task_bytes / 8;
+            sink += sum_words(words + tasks.begin * task_words, tasks.size() * task_words);
+        });
+        best_s = std::min(best_s, now_s() - begin);
+    }
+    return sink != 0 ? static_cast<double>(n_bytes) / best_s : 0.0;
+}
+
+#ifdef MIXSERVE_WITH_DNNL
+std::optional<double> measure_matmul(int n_threads) {
+    using dnnl::memory;
+    constexpr memory::dim n = 2048;
+    const int threads_before = omp_get_max_threads();
+    omp_set_num_threads(n_threads);
+    const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+    dnnl::stream stream(engine);
+    const memory::desc desc({n, n}, memory::data_type::f32, memory::format_tag::ab);
+    memory a(desc, engine);
+    memory b(desc, engine);
+    memory c(desc, engine);
+    for (const memory& m : {a, b}) {
+        auto* values = static_cast<float*>(m.get_data_handle());
+        for (int64_t i = 0; i < n * n; ++i)
+            values[i] = static_cast<float>(i % 17) - 8.0f;
+    }
+    const dnnl::matmul product(dnnl::matmul::primitive_desc(dnnl::matmul::desc(desc, desc, desc), engine));
+    double best_s = 1e30;
+    for (int pass = 0; pass < n_passes; ++pass) {
+        const double begin = now_s();
+        product.execute(stream, {{DNNL_ARG_SRC, a}, {DNNL_ARG_WEIGHTS, b}, {DNNL_ARG_DST, c}});
+        stream.wait();
+        best_s = std::min(best_s, now_s() - begin);
+    }
+    omp_set_num_threads(threads_before);
+    return 2.0 * static_cast<double>(n * n * n) / best_s;
+}
+#else
+std::optional<double> measure_matmul(int) {
+    return std::nullopt;
+}
+#endif
+
+}  // namespace
+
+MachineLimits measure_limits(device::Stream& stream) {
+    return {measure_read(stream), measure_matmul(stream.n_threads())};
+}
+
+}  // namespace mixserve::app
