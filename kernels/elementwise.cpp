@@ -153,7 +153,7 @@ void rms_norm(const float* x, int64_t x_stride, int64_t n_rows, int64_t width, c
     for_items(n_rows, width, stream, [&](int64_t first, int64_t last) {
         for (int64_t row = first; row < last; ++row)
             HWY_DYNAMIC_DISPATCH(RmsNormRow)
-            (x + row * x_stride, width, weight, epsilon, out + row * out_stride);
+        (x + row * x_stride, width, weight, epsilon, out + row * out_stride);
     });
 }
 

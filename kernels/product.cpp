@@ -92,7 +92,7 @@ template <class Stored, int Rows>
 void DirectOutIn(const Weight& weight, int64_t first_out, int64_t n_out, const RowTile& tile,
                  const OutputRows& y) {
     const Floats f;
-    constexpr int64_t step = Stored::per_quad;
+    constexpr int64_t step = columns_at_once<Stored>;
     constexpr int64_t bytes = static_cast<int64_t>(sizeof(typename Stored::Bits));
     for (int64_t o = 0; o < n_out; o += panel_width) {
         const LaneRows<Stored> lower(weight, first_out + o);
@@ -106,21 +106,17 @@ void DirectOutIn(const Weight& weight, int64_t first_out, int64_t n_out, const R
             int64_t k = begin;
             for (; k + step <= end; k += step) {
                 const float* HWY_RESTRICT x = tile.x + k * Rows;
-                Vf w[step];
-                load_columns<Stored>(lower.rows, k * bytes, w);
-#pragma GCC unroll 16
-                for (int64_t i = 0; i < step; ++i) {
+                for_columns<Stored>(lower.rows, k * bytes, [&](int i, Vf w) HWY_ATTR {
 #pragma GCC unroll 16
                     for (int m = 0; m < Rows; ++m)
-                        sums[m][0] = hn::MulAdd(hn::Set(f, x[i * Rows + m]), w[i], sums[m][0]);
-                }
-                load_columns<Stored>(upper.rows, k * bytes, w);
-#pragma GCC unroll 16
-                for (int64_t i = 0; i < step; ++i) {
+                        sums[m][0] = hn::MulAdd(hn::Set(f, x[i * Rows + m]), w, sums[m][0]);
+                });
+                HWY_FENCE;  // else the compiler keeps x in vectors for the upper half, and runs out of them
+                for_columns<Stored>(upper.rows, k * bytes, [&](int i, Vf w) HWY_ATTR {
 #pragma GCC unroll 16
                     for (int m = 0; m < Rows; ++m)
-                        sums[m][1] = hn::MulAdd(hn::Set(f, x[i * Rows + m]), w[i], sums[m][1]);
-                }
+                        sums[m][1] = hn::MulAdd(hn::Set(f, x[i * Rows + m]), w, sums[m][1]);
+                });
             }
             if (k < end) {
                 HWY_ALIGN float rest[step * panel_width];

@@ -43,10 +43,10 @@ constexpr int max_tile_rows = 6;
 
 struct StoredF32 {
     using Bits = float;
-    static constexpr int per_quad = 4;
-    static HWY_INLINE void expand(const Vu (&t)[4], Vf (&out)[4]) {
-        for (int i = 0; i < 4; ++i)
-            out[i] = hn::BitCast(Floats(), t[i]);
+    static constexpr int per_word = 1;
+    template <class Use>
+    static HWY_INLINE void expand(Vu words, int first, const Use& use) {
+        use(first, hn::BitCast(Floats(), words));
     }
     static HWY_INLINE Vf load(const Bits* p) { return hn::LoadU(Floats(), p); }
     static HWY_INLINE float widen(Bits value) { return value; }
@@ -54,13 +54,11 @@ struct StoredF32 {
 
 struct StoredBf16 {
     using Bits = uint16_t;
-    static constexpr int per_quad = 8;
-    static HWY_INLINE void expand(const Vu (&t)[4], Vf (&out)[8]) {
-        const Vu upper = hn::Set(Words(), 0xffff0000u);
-        for (int i = 0; i < 4; ++i) {
-            out[2 * i] = hn::BitCast(Floats(), hn::ShiftLeft<16>(t[i]));
-            out[2 * i + 1] = hn::BitCast(Floats(), hn::And(t[i], upper));
-        }
+    static constexpr int per_word = 2;
+    template <class Use>
+    static HWY_INLINE void expand(Vu words, int first, const Use& use) {
+        use(first, hn::BitCast(Floats(), hn::ShiftLeft<16>(words)));
+        use(first + 1, hn::BitCast(Floats(), hn::And(words, hn::Set(Words(), 0xffff0000u))));
     }
     static HWY_INLINE Vf load(const Bits* p) {
         return hn::BitCast(Floats(), hn::ShiftLeft<16>(hn::PromoteTo(Words(), hn::LoadU(Halves(), p))));
@@ -70,7 +68,7 @@ struct StoredBf16 {
 
 struct StoredF16 {
     using Bits = uint16_t;
-    static constexpr int per_quad = 8;
+    static constexpr int per_word = 2;
     /// `half`: f16 bits in the low 16 bits of each lane. The exponent is moved by a product with 2^112, which
     /// is exact for subnormals too; infinities and NaN get their exponent back.
     static HWY_INLINE Vf from_half(Vu half) {
@@ -84,12 +82,10 @@ struct StoredF16 {
         const Vu sign = hn::ShiftLeft<16>(hn::And(half, hn::Set(u, 0x8000u)));
         return hn::BitCast(f, hn::Or(hn::Or(hn::BitCast(u, scaled), infinite), sign));
     }
-    static HWY_INLINE void expand(const Vu (&t)[4], Vf (&out)[8]) {
-        const Vu lower = hn::Set(Words(), 0xffffu);
-        for (int i = 0; i < 4; ++i) {
-            out[2 * i] = from_half(hn::And(t[i], lower));
-            out[2 * i + 1] = from_half(hn::ShiftRight<16>(t[i]));
-        }
+    template <class Use>
+    static HWY_INLINE void expand(Vu words, int first, const Use& use) {
+        use(first, from_half(hn::And(words, hn::Set(Words(), 0xffffu))));
+        use(first + 1, from_half(hn::ShiftRight<16>(words)));
     }
     static HWY_INLINE Vf load(const Bits* p) {
         return from_half(hn::PromoteTo(Words(), hn::LoadU(Halves(), p)));
@@ -97,69 +93,95 @@ struct StoredF16 {
     static HWY_INLINE float widen(Bits value) { return f16_to_f32(value); }
 };
 
-#if HWY_TARGET == HWY_SCALAR
-
-template <class Stored>
-HWY_INLINE void load_columns(const uint8_t* const* rows, int64_t offset, Vf (&out)[Stored::per_quad]) {
-    typename Stored::Bits bits[Stored::per_quad];
-    std::memcpy(bits, rows[0] + offset, sizeof(bits));
-    for (int i = 0; i < Stored::per_quad; ++i)
-        out[i] = hn::Set(Floats(), Stored::widen(bits[i]));
-}
-
-#else
-
-/// 16 bytes at `offset` of the rows r, r + 4, r + 8, ..: one 128-bit block each.
-HWY_INLINE Vu load_quads(const uint8_t* const* rows, int r, int64_t offset) {
-    const hn::Full128<uint32_t> quad;
-    const auto block = [&](int i) HWY_ATTR {
-        return hn::LoadU(quad, reinterpret_cast<const uint32_t*>(rows[r + 4 * i] + offset));
-    };
+/// Bytes of each row that for_columns() reads at a time. With 512 bits it is a cache line: rows often lie a power of two
+/// apart, all in one set of the cache, so that a line does not last until its second use.
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
-    const hn::Full256<uint32_t> half;
-    return hn::Combine(Words(), hn::Combine(half, block(3), block(2)), hn::Combine(half, block(1), block(0)));
-#elif HWY_TARGET == HWY_AVX2
-    return hn::Combine(Words(), block(1), block(0));
+constexpr int column_bytes = 64;
 #else
-    return block(0);
+constexpr int column_bytes = 16;
 #endif
-}
-
-/// 16 bytes at `offset` of each of `lanes` rows, transposed and widened: out[i] holds element i of every row.
 template <class Stored>
-HWY_INLINE void load_columns(const uint8_t* const* rows, int64_t offset, Vf (&out)[Stored::per_quad]) {
+constexpr int columns_at_once = column_bytes / static_cast<int>(sizeof(typename Stored::Bits));
+
+#if HWY_TARGET != HWY_SCALAR
+/// Four vectors of rows r, r + 4, r + 8, .. (a block of 128 bits each), for r = 0..3, to `use(i, v)` for each element i
+/// of the blocks, v[row] the element of that row.
+template <class Stored, class Use>
+HWY_INLINE void transpose_blocks(Vu r0, Vu r1, Vu r2, Vu r3, int first, const Use& use) {
     const Words u;
     const hn::Repartition<uint64_t, Words> pairs;
-    const Vu r0 = load_quads(rows, 0, offset);
-    const Vu r1 = load_quads(rows, 1, offset);
-    const Vu r2 = load_quads(rows, 2, offset);
-    const Vu r3 = load_quads(rows, 3, offset);
     const auto lower01 = hn::BitCast(pairs, hn::InterleaveLower(u, r0, r1));
     const auto upper01 = hn::BitCast(pairs, hn::InterleaveUpper(u, r0, r1));
     const auto lower23 = hn::BitCast(pairs, hn::InterleaveLower(u, r2, r3));
     const auto upper23 = hn::BitCast(pairs, hn::InterleaveUpper(u, r2, r3));
-    const Vu t[4] = {
-        hn::BitCast(u, hn::InterleaveLower(pairs, lower01, lower23)),
-        hn::BitCast(u, hn::InterleaveUpper(pairs, lower01, lower23)),
-        hn::BitCast(u, hn::InterleaveLower(pairs, upper01, upper23)),
-        hn::BitCast(u, hn::InterleaveUpper(pairs, upper01, upper23)),
-    };
-    Stored::expand(t, out);
+    constexpr int per_word = Stored::per_word;
+    Stored::expand(hn::BitCast(u, hn::InterleaveLower(pairs, lower01, lower23)), first, use);
+    Stored::expand(hn::BitCast(u, hn::InterleaveUpper(pairs, lower01, lower23)), first + per_word, use);
+    Stored::expand(hn::BitCast(u, hn::InterleaveLower(pairs, upper01, upper23)), first + 2 * per_word, use);
+    Stored::expand(hn::BitCast(u, hn::InterleaveUpper(pairs, upper01, upper23)), first + 3 * per_word, use);
 }
-
 #endif
+
+/// `column_bytes` bytes at `offset` of each of `lanes` rows, transposed and widened: `use(i, v)` for each element i in
+/// rising order, v[row] the element of that row.
+template <class Stored, class Use>
+HWY_INLINE void for_columns(const uint8_t* const* rows, int64_t offset, const Use& use) {
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+    // GCC 12 would load each row and store it to the stack, to use it from there twice.
+    const auto row = [&](int r) HWY_ATTR {
+        __m512i v = _mm512_loadu_si512(rows[r] + offset);
+        asm("" : "+v"(v));
+        return v;
+    };
+    Vu blocks[4][4];  // [block of 16 bytes][row modulo 4]
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; ++r) {
+        const __m512i r0 = row(r);
+        const __m512i r4 = row(r + 4);
+        const __m512i r8 = row(r + 8);
+        const __m512i r12 = row(r + 12);
+        const __m512i lower0 = _mm512_shuffle_i32x4(r0, r4, 0x44);
+        const __m512i upper0 = _mm512_shuffle_i32x4(r0, r4, 0xee);
+        const __m512i lower8 = _mm512_shuffle_i32x4(r8, r12, 0x44);
+        const __m512i upper8 = _mm512_shuffle_i32x4(r8, r12, 0xee);
+        blocks[0][r] = Vu{_mm512_shuffle_i32x4(lower0, lower8, 0x88)};
+        blocks[1][r] = Vu{_mm512_shuffle_i32x4(lower0, lower8, 0xdd)};
+        blocks[2][r] = Vu{_mm512_shuffle_i32x4(upper0, upper8, 0x88)};
+        blocks[3][r] = Vu{_mm512_shuffle_i32x4(upper0, upper8, 0xdd)};
+    }
+#pragma GCC unroll 4
+    for (int b = 0; b < 4; ++b)
+        transpose_blocks<Stored>(blocks[b][0], blocks[b][1], blocks[b][2], blocks[b][3], 4 * b * Stored::per_word, use);
+#elif HWY_TARGET == HWY_SCALAR
+    for (int i = 0; i < columns_at_once<Stored>; ++i) {
+        typename Stored::Bits bits;
+        std::memcpy(&bits, rows[0] + offset + i * static_cast<int>(sizeof(bits)), sizeof(bits));
+        use(i, hn::Set(Floats(), Stored::widen(bits)));
+    }
+#else
+    const hn::Full128<uint32_t> quad;
+    const auto load = [&](int r) HWY_ATTR {
+        const auto lower = hn::LoadU(quad, reinterpret_cast<const uint32_t*>(rows[r] + offset));
+#if HWY_TARGET == HWY_AVX2
+        return hn::Combine(Words(), hn::LoadU(quad, reinterpret_cast<const uint32_t*>(rows[r + 4] + offset)), lower);
+#else
+        return lower;
+#endif
+    };
+    transpose_blocks<Stored>(load(0), load(1), load(2), load(3), 0, use);
+#endif
+}
 
 /// Columns [first, first + n) of `lanes` rows -> panel[i * panel_width] (lanes floats each).
 template <class Stored>
 HWY_INLINE void widen_rows(const uint8_t* const* rows, int64_t first, int64_t n, float* HWY_RESTRICT panel) {
-    constexpr int64_t step = Stored::per_quad;
+    constexpr int64_t step = columns_at_once<Stored>;
     constexpr int64_t bytes = static_cast<int64_t>(sizeof(typename Stored::Bits));
     int64_t i = 0;
     for (; i + step <= n; i += step) {
-        Vf columns[step];
-        load_columns<Stored>(rows, (first + i) * bytes, columns);
-        for (int64_t j = 0; j < step; ++j)
-            hn::StoreU(columns[j], Floats(), panel + (i + j) * panel_width);
+        float* HWY_RESTRICT column = panel + i * panel_width;
+        for_columns<Stored>(rows, (first + i) * bytes,
+                            [&](int j, Vf v) HWY_ATTR { hn::StoreU(v, Floats(), column + j * panel_width); });
     }
     for (; i < n; ++i) {
         for (int64_t r = 0; r < lanes; ++r) {
