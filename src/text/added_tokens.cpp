@@ -123,8 +123,9 @@ void AddedTokens::split(std::string_view text, bool normalized, Visit visit) con
         const size_t begin = token.lstrip ? std::max(space_before(text, found->begin), done) : found->begin;
         const size_t end = token.rstrip ? space_behind(text, found->end) : found->end;
         if (done < begin) visit(text.substr(done, begin - done), nullptr);
-        visit(text.substr(begin, end - begin), &token);
-        done = end;
+        if (begin < end)
+            visit(text.substr(begin, end - begin), &token);  // else the white space of the one before
+        done = std::max(done, end);
     }
     if (done < text.size()) visit(text.substr(done), nullptr);
 }

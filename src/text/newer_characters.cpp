@@ -141,7 +141,7 @@ constexpr std::array<Range, 126> ranges{{
     {0x1fae8, 0x1fae9, 0x10137},  // So
     {0x1faf7, 0x1faf8, 0x10137},  // So
     {0x1fbcb, 0x1fbef, 0x10137},  // So
-    {0x2b739, 0x2b739, 0x10000},  // Lo
+    {0x2b739, 0x2b739, 0x20000},  // Lo
     {0x2ebf0, 0x2ee5d, 0x20000},  // Lo
     {0x31350, 0x323af, 0x20000},  // Lo
 }};
@@ -166,6 +166,11 @@ size_t skip_ascii(std::string_view text, size_t from) {
 }
 
 }  // namespace
+
+char32_t known_character(char32_t c) {
+    const Range* range = range_of(c);
+    return range ? range->stand_in : c;
+}
 
 std::string_view with_known_characters(std::string_view text, std::string& buffer) {
     bool copied = false;

@@ -11,6 +11,8 @@ namespace mixserve::text {
 namespace {
 
 constexpr std::string_view word_members = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
+/// Outside of sets Oniguruma counts Latin-1's superscripts and fractions in.
+constexpr std::string_view lone_word = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{b2}\x{b3}\x{b9}\x{bc}-\x{be})";
 constexpr std::string_view hex_members = "0-9a-fA-F";
 
 template <class... Args>
@@ -80,10 +82,10 @@ class Converter {
         const char c = pattern_[pos_ + 1];
         switch (c) {
             case 'w':
-                replace(fmt::format("[{}]", word_members));
+                replace(fmt::format("[{}]", lone_word));
                 return;
             case 'W':
-                replace(fmt::format("[^{}]", word_members));
+                replace(fmt::format("[^{}]", lone_word));
                 return;
             case 'h':
                 replace(fmt::format("[{}]", hex_members));
@@ -92,10 +94,10 @@ class Converter {
                 replace(fmt::format("[^{}]", hex_members));
                 return;
             case 'b':
-                replace(fmt::format("(?:(?<=[{0}])(?![{0}])|(?<![{0}])(?=[{0}]))", word_members));
+                replace(fmt::format("(?:(?<=[{0}])(?![{0}])|(?<![{0}])(?=[{0}]))", lone_word));
                 return;
             case 'B':
-                replace(fmt::format("(?:(?<=[{0}])(?=[{0}])|(?<![{0}])(?![{0}]))", word_members));
+                replace(fmt::format("(?:(?<=[{0}])(?=[{0}])|(?<![{0}])(?![{0}]))", lone_word));
                 return;
             default:
                 shared_escape(c);

@@ -3,7 +3,9 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include <algorithm>
 #include <array>
+#include <cstdint>
 #include <new>
 
 #include "text/newer_characters.h"
@@ -15,6 +17,9 @@ namespace {
 
 constexpr size_t jit_stack_start_bytes = size_t{32} << 10;
 constexpr size_t jit_stack_max_bytes = size_t{16} << 20;
+/// Steps of one search: harmless patterns take a few a byte where a long run of spaces is tried and given back.
+constexpr uint64_t base_match_limit = 10'000'000;
+constexpr uint64_t match_limit_per_byte = 8;
 
 template <class T, void (*release)(T*)>
 struct Releaser {
@@ -84,6 +89,8 @@ Regex Regex::compile_pcre2(const std::string& pattern) {
 std::optional<Match> Regex::find(std::string_view text, size_t from, RegexScratch& scratch) const {
     RegexScratch::Impl& own = scratch.impl();
     const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data() ? text.data() : "");
+    const uint64_t limit = base_match_limit + match_limit_per_byte * (text.size() - from);
+    pcre2_set_match_limit(own.context.get(), static_cast<uint32_t>(std::min<uint64_t>(limit, UINT32_MAX)));
     int code = PCRE2_ERROR_JIT_STACKLIMIT;
     if (impl_->jit) {
         code = pcre2_jit_match(impl_->code.get(), subject, text.size(), from, 0, own.match.get(),
@@ -118,6 +125,7 @@ Pattern Pattern::from_json(const JsonNode& node) {
 
 void Pattern::for_each_match(std::string_view text, RegexScratch& scratch,
                              FunctionRef<void(Match)> visit) const {
+    if (text.empty()) return;
     if (const auto* literal = std::get_if<std::string>(&data_)) {
         for (size_t at = text.find(*literal); at != std::string_view::npos;
              at = text.find(*literal, at + literal->size())) {

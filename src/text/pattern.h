@@ -45,8 +45,8 @@ class Regex {
     Regex& operator=(Regex&&) noexcept;
 
     /// The first match that begins at or after `from`, by the properties of PCRE2's Unicode. `text` must be
-    /// valid UTF-8, and `from` the start of a character. Error if the pattern takes more steps than PCRE2's
-    /// limit.
+    /// valid UTF-8, and `from` the start of a character. Error if the pattern takes more steps than a few a
+    /// byte.
     std::optional<Match> find(std::string_view text, size_t from, RegexScratch& scratch) const;
 
   private:
@@ -63,6 +63,7 @@ class Pattern {
     explicit Pattern(Regex regex) : data_(std::move(regex)) {}
 
     /// All matches from left to right, none overlapping; an empty one only where no match ended just before.
+    /// None in an empty text.
     void for_each_match(std::string_view text, RegexScratch& scratch, FunctionRef<void(Match)> visit) const;
     /// `out` becomes `text` with every match replaced by `content`.
     void replace(std::string_view text, std::string_view content, RegexScratch& scratch,

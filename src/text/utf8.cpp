@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "text/newer_characters.h"
+
 namespace mixserve::text::utf8 {
 namespace {
 
@@ -79,7 +81,7 @@ bool is_mark(char32_t c) {
 }
 
 bool is_word(char32_t c) {
-    const auto point = static_cast<UChar32>(c);
+    const auto point = static_cast<UChar32>(known_character(c));
     return u_isUAlphabetic(point) ||
            (U_GET_GC_MASK(point) & (U_GC_M_MASK | U_GC_ND_MASK | U_GC_PC_MASK)) != 0 ||
            u_hasBinaryProperty(point, UCHAR_JOIN_CONTROL);
