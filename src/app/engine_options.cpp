@@ -63,6 +63,18 @@ std::string read_text(const fs::path& path) {
     return text.str();
 }
 
+/// A config alone has no tokenizer: token i is the text "<i>", so that a dataset of token ids runs and rows
+/// have a text.
+std::string dummy_tokenizer(int64_t vocab_size) {
+    json vocabulary = json::object();
+    for (int64_t i = 0; i < vocab_size; ++i)
+        vocabulary[fmt::format("<{}>", i)] = i;
+    const json tokenizer = {
+        {"model", {{"type", "BPE"}, {"vocab", std::move(vocabulary)}, {"merges", json::array()}}},
+        {"added_tokens", json::array()}};
+    return tokenizer.dump();
+}
+
 OpenModel open_dummy(const EngineOptions& options) {
     fs::path path = options.model_path;
     if (fs::is_directory(path)) path /= "config.json";
@@ -77,6 +89,13 @@ OpenModel open_dummy(const EngineOptions& options) {
     open.config = model::parse_config(read_text(path), generation, path.string(), options.num_layers);
     open.weights = model::dummy_weights(open.config, options.seed);
     open.generation_config = generation;
+    for (const auto& [name, text] : {std::pair{"tokenizer_config.json", &open.texts.tokenizer_config},
+                                     std::pair{"chat_template.jinja", &open.texts.chat_template}}) {
+        if (fs::exists(path.parent_path() / name)) *text = read_text(path.parent_path() / name);
+    }
+    const fs::path tokenizer = path.parent_path() / "tokenizer.json";
+    open.texts.tokenizer =
+        fs::exists(tokenizer) ? read_text(tokenizer) : dummy_tokenizer(open.config.vocab_size);
     return open;
 }
 
@@ -88,6 +107,8 @@ OpenModel open_file(const EngineOptions& options) {
                                       options.num_layers);
     model::check_tensors(open.config, open.file->tensors(), options.model_path);
     open.weights = model::weights_from_file(*open.file);
+    open.texts = {open.file->tokenizer().value_or(""), open.file->tokenizer_config(),
+                  open.file->chat_template()};
     return open;
 }
 
@@ -103,6 +124,8 @@ void add_engine_options(po::options_description& options) {
         "strategy", po::value<std::string>()->default_value("tp-ep"), "tp-ep, fused, tp, dp-ep or tp-pp")(
         "expert-split", po::value<std::string>()->default_value("tp"),
         "experts inside a node: tp (each split along its intermediate dimension) or ep (whole experts)")(
+        "exchange-dtype", po::value<std::string>()->default_value("f32"),
+        "what fused sends between nodes: f32, bf16, or int8 with a scale a token")(
         "ranks-per-node", po::value<int64_t>()->value_name("N"),
         "virtual nodes of N ranks; by default real nodes")(
         "tensor-parallel-size", po::value<int64_t>()->value_name("N"), "by default the ranks of a node")(
@@ -145,6 +168,11 @@ EngineOptions read_engine_options(const po::variables_map& values) {
     require_usage(backend == "cpu" || backend == "auto", "--backend {}: not one of cpu, cuda, auto", backend);
     o.parallel.strategy = one_of("strategy", values["strategy"].as<std::string>(), strategies);
     o.parallel.expert_split = one_of("expert-split", values["expert-split"].as<std::string>(), expert_splits);
+    constexpr std::array<std::pair<std::string_view, comm::WireType>, 3> wire_types{
+        {{"f32", comm::WireType::f32}, {"bf16", comm::WireType::bf16}, {"int8", comm::WireType::int8}}};
+    o.parallel.exchange_dtype = one_of("exchange-dtype", values["exchange-dtype"].as<std::string>(), wire_types);
+    require_usage(o.parallel.exchange_dtype == comm::WireType::f32 || o.parallel.strategy == comm::Strategy::fused,
+                  "--exchange-dtype {} goes with --strategy fused", values["exchange-dtype"].as<std::string>());
     o.parallel.n_threads = static_cast<int>(optional_positive(values, "threads-per-rank").value_or(0));
     o.parallel.kv_block_size = positive(values, "block-size");
     o.parallel.kv_cache_dtype =
@@ -208,6 +236,7 @@ ordered_json to_json(const EngineOptions& o) {
     j["verify"] = o.verify;
     j["strategy"] = comm::name(o.parallel.strategy);
     j["expert-split"] = o.parallel.expert_split == comm::ExpertSplit::tensor ? "tp" : "ep";
+    j["exchange-dtype"] = comm::name(o.parallel.exchange_dtype);
     if (o.ranks_per_node) j["ranks-per-node"] = *o.ranks_per_node;
     j["threads-per-rank"] = o.parallel.n_threads;
     j["max-model-len"] = o.parallel.max_model_len;

@@ -7,6 +7,7 @@
 
 #include "base/json.h"
 #include "comm/topology.h"
+#include "engine/prompt_encoder.h"
 #include "engine/rank_model.h"
 #include "engine/scheduler.h"
 #include "io/model_file.h"
@@ -43,6 +44,7 @@ struct OpenModel {
     model::ModelConfig config;
     std::unique_ptr<model::WeightSource> weights;
     std::string generation_config;  // "" where there is none
+    engine::PromptTexts texts;
 };
 
 /// Opens the file or the config, and completes `options` (max_model_len, threads, KV dtype). No collectives.

@@ -51,7 +51,7 @@ RankModel::RankModel(const model::ModelConfig& config, const comm::Topology& top
           topology.node_shares_memory && (options.strategy != comm::Strategy::tp || topology.n_nodes == 1),
           timer_)),
       exchange_(comm::make_exchange(options.strategy, {topology, stream_, timer_, config.hidden_size,
-                                                       config.num_experts, options.expert_split})),
+                                                       config.num_experts, options.expert_split, options.exchange_dtype})),
       weights_(model::load_weights(config_, layout_, source, progress)),
       rope_(model::make_rope_table(config_, options.max_model_len)) {
     topology.world.barrier();  // all weights are in memory before anyone measures what is left

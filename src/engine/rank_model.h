@@ -26,6 +26,7 @@ namespace mixserve::engine {
 struct ParallelOptions {
     comm::Strategy strategy = comm::Strategy::tp_ep;
     comm::ExpertSplit expert_split = comm::ExpertSplit::tensor;
+    comm::WireType exchange_dtype = comm::WireType::f32;  // what `fused` sends between nodes
     int n_threads = 1;
     int64_t max_model_len = 0;  // positions of a sequence
     int64_t max_num_seqs = 64;  // bounds what the KV cache can need

@@ -91,6 +91,7 @@ std::vector<RunOutput> run_prompts(engine::RankModel& model, std::span<const std
     const engine::StepPlan* plan = nullptr;  // whose logits the step at hand brings
     const int64_t k = model.config().num_experts_per_tok;
     model.observe_router([&](int64_t layer, std::span<const int32_t> experts, int64_t first) {
+        if (model.pipeline_depth() > 1) return;  // a stage works on an earlier batch than the one at hand
         for (const kernels::SequenceRows& rows : plan->batch.sequences) {
             for (int64_t i = 0; i < rows.n_tokens; ++i) {
                 const int64_t owned = rows.first_row + i - first;
