@@ -127,7 +127,7 @@ void LoadChunk(const AttentionTask& task, int64_t first, int64_t n, const Attent
             rows[lane] =
                 reinterpret_cast<const uint8_t*>(keys + offset_of(first + std::min(j + lane, n - 1)));
         float* panel = s.keys + j / panel_width * panel_width * head_dim + j % panel_width;
-        widen_rows<Stored>(rows, 0, head_dim, panel);
+        widen_rows<Stored>(rows, 0, head_dim, panel, [](int64_t i, int64_t k) { return i + k; });
     }
     for (int64_t j = 0; j < n; ++j) {
         const Bits* row = values + offset_of(first + j);

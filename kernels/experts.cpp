@@ -59,7 +59,7 @@ class ExpertMlp {
     void run() {
         std::fill_n(out_, n_rows_ * w_.hidden_size, 0.0f);
         const int64_t entry_bytes =
-            (w_.hidden_size + w_.intermediate_size) * static_cast<int64_t>(sizeof(float));
+            (packed_hidden() + packed_intermediate()) * static_cast<int64_t>(sizeof(float));
         const int64_t limit = std::max(max_chunk_bytes / entry_bytes, max_tile_rows());
         for (int64_t expert = 0; expert < w_.n_experts; ++expert) {
             Range left = {a_.offsets[static_cast<size_t>(expert)],
@@ -75,6 +75,9 @@ class ExpertMlp {
     }
 
   private:
+    int64_t packed_hidden() const { return packed_width(w_.hidden_size, w_.dtype); }
+    int64_t packed_intermediate() const { return packed_width(w_.intermediate_size, w_.dtype); }
+
     Weight matrix(const void* stacked, int64_t expert, WeightLayout layout) const {
         const int64_t elements = w_.hidden_size * w_.intermediate_size;
         const bool up = layout == WeightLayout::out_in;
@@ -103,10 +106,11 @@ class ExpertMlp {
         const int64_t hidden = w_.hidden_size;
         const int64_t intermediate = w_.intermediate_size;
         packed_ = reinterpret_cast<float*>(stream_.shared_scratch(
-            static_cast<size_t>(chunk_.n_entries * (hidden + intermediate)) * sizeof(float)));
-        activations_ = packed_ + chunk_.n_entries * hidden;
-        make_tiles(inputs_, packed_, hidden);
-        make_tiles(hidden_tiles_, activations_, intermediate);
+            static_cast<size_t>(chunk_.n_entries * (packed_hidden() + packed_intermediate())) *
+            sizeof(float)));
+        activations_ = packed_ + chunk_.n_entries * packed_hidden();
+        make_tiles(inputs_, packed_, packed_hidden());
+        make_tiles(hidden_tiles_, activations_, packed_intermediate());
 
         stream_.parallel_for(chunk_.n_tiles(), [&](int64_t tile, int) { pack(tile); });
         const int64_t n_strips = (intermediate + gate_strip - 1) / gate_strip;
@@ -125,7 +129,7 @@ class ExpertMlp {
         const Segment& segment = chunk_.segments[static_cast<size_t>(chunk_.segment_of_tile[index])];
         const Range rows = rows_of_tile(segment, tile - segment.first_tile);
         pack_rows(x_, w_.hidden_size, a_.rows.data(), segment.entries.begin + rows.begin, rows.size(),
-                  w_.hidden_size, packed_ + (segment.first_packed + rows.begin) * w_.hidden_size);
+                  w_.hidden_size, w_.dtype, packed_ + (segment.first_packed + rows.begin) * packed_hidden());
     }
 
     /// Hidden units [first, first + gate_strip) of a segment: gate_weight * silu(gate) * up, packed for
@@ -146,12 +150,12 @@ class ExpertMlp {
         silu_mul_on_this_thread(gate, up, n_rows * n, gate);
         for (int64_t t = 0; t < segment.n_tiles; ++t) {
             const Range rows = rows_of_tile(segment, t);
-            float* packed = activations_ + (segment.first_packed + rows.begin) * w_.intermediate_size;
+            float* packed = activations_ + (segment.first_packed + rows.begin) * packed_intermediate();
             for (int64_t m = 0; m < rows.size(); ++m) {
                 const int64_t row = rows.begin + m;
                 const float weight = a_.gate_weights[static_cast<size_t>(segment.entries.begin + row)];
                 for (int64_t i = 0; i < n; ++i)
-                    packed[(first + i) * rows.size() + m] = weight * gate[row * n + i];
+                    packed[packed_index(first + i, m, rows.size(), w_.dtype)] = weight * gate[row * n + i];
             }
         }
     }

@@ -22,35 +22,33 @@ constexpr int64_t min_shared_products = 1 << 16;
 
 /// Outputs of one task: a few tasks a thread, long reads of an in_out matrix.
 int64_t strip_of(const Weight& weight, int n_threads) {
-    const int64_t smallest = weight.layout == WeightLayout::out_in ? 32 : 128;
-    return std::clamp(round_up(weight.n_out / (8 * n_threads), 32), smallest, int64_t{512});
+    if (weight.layout == WeightLayout::in_out)
+        return std::max<int64_t>(round_up(weight.n_out / (2 * n_threads), 32), 64);
+    return std::clamp<int64_t>(round_up(weight.n_out / (8 * n_threads), 32), 32, 512);
 }
 
 }  // namespace
 
 void linear(const float* x, int64_t x_stride, int64_t n_rows, const Weight& weight, const float* bias,
             float* y, int64_t y_stride, device::Stream& stream) {
-    const int64_t row_bytes = std::max<int64_t>(weight.n_in, 1) * static_cast<int64_t>(sizeof(float));
+    const int64_t row_floats = std::max<int64_t>(packed_width(weight.n_in, weight.dtype), 1);
+    const int64_t row_bytes = row_floats * static_cast<int64_t>(sizeof(float));
     const int64_t rows_at_once = std::max(max_packed_bytes / row_bytes, max_tile_rows());
     const int64_t strip = strip_of(weight, stream.n_threads());
     for (int64_t first = 0; first < n_rows; first += rows_at_once) {
         const int64_t n = std::min(rows_at_once, n_rows - first);
         const int64_t n_tiles = n_row_tiles(n);
-        const bool in_place = n == 1;
-        float* packed = nullptr;
-        if (!in_place)
-            packed = reinterpret_cast<float*>(stream.shared_scratch(static_cast<size_t>(n * row_bytes)));
-
+        auto* packed = reinterpret_cast<float*>(stream.shared_scratch(static_cast<size_t>(n * row_bytes)));
         std::vector<RowTile> tiles(static_cast<size_t>(n_tiles));
         for (int64_t t = 0; t < n_tiles; ++t) {
             const Range rows = partition(n, n_tiles, t);
-            const float* data = in_place ? x + first * x_stride : packed + rows.begin * weight.n_in;
-            tiles[static_cast<size_t>(t)] = {data, first + rows.begin, rows.size()};
+            tiles[static_cast<size_t>(t)] = {packed + rows.begin * row_floats, first + rows.begin,
+                                             rows.size()};
         }
         const auto pack = [&](int64_t t, int) {
             const Range rows = partition(n, n_tiles, t);
-            pack_rows(x, x_stride, nullptr, first + rows.begin, rows.size(), weight.n_in,
-                      packed + rows.begin * weight.n_in);
+            pack_rows(x, x_stride, nullptr, first + rows.begin, rows.size(), weight.n_in, weight.dtype,
+                      packed + rows.begin * row_floats);
         };
         const auto multiply = [&](int64_t task, int thread) {
             const Range outputs = {task * strip, std::min((task + 1) * strip, weight.n_out)};
@@ -68,12 +66,12 @@ void linear(const float* x, int64_t x_stride, int64_t n_rows, const Weight& weig
         };
         const int64_t n_tasks = (weight.n_out + strip - 1) / strip;
         if (n * weight.n_in * weight.n_out < min_shared_products) {
-            for (int64_t t = 0; t < n_tiles && !in_place; ++t)
+            for (int64_t t = 0; t < n_tiles; ++t)
                 pack(t, 0);
             for (int64_t task = 0; task < n_tasks; ++task)
                 multiply(task, 0);
         } else {
-            if (!in_place) stream.parallel_for(n_tiles, pack);
+            stream.parallel_for(n_tiles, pack);
             stream.parallel_for(n_tasks, multiply);
         }
     }

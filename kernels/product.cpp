@@ -1,6 +1,7 @@
 #include "kernels/product.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4)
@@ -13,9 +14,25 @@
 HWY_BEFORE_NAMESPACE();
 namespace mixserve::kernels::HWY_NAMESPACE {
 
-// Up to this many rows, weights go from memory through registers into the sums; beyond, through a panel in
-// the cache.
-constexpr int64_t max_direct_rows = 4;
+/// Elements of a chain in a whole block.
+constexpr int64_t chain_rows = k_block / n_chains;
+
+template <class Stored>
+constexpr int64_t group = 16 / static_cast<int64_t>(sizeof(typename Stored::Bits));
+
+/// Elements of chain c in a block of n.
+template <class Stored>
+constexpr int64_t chain_length(int64_t n, int64_t c) {
+    constexpr int64_t g = group<Stored>;
+    return n / (n_chains * g) * g + std::clamp<int64_t>(n % (n_chains * g) - c * g, 0, g);
+}
+
+/// The row of a panel for element k of a block: one chain after the other.
+template <class Stored>
+constexpr int64_t panel_row(int64_t k) {
+    constexpr int64_t g = group<Stored>;
+    return k / g % n_chains * chain_rows + k / (n_chains * g) * g + k % g;
+}
 
 int64_t MaxTileRows() {
     return max_tile_rows;
@@ -34,36 +51,40 @@ struct LaneRows {
     }
 };
 
-template <int Rows>
+template <class Stored, int Rows>
 void TileSums(const float* HWY_RESTRICT x, const float* HWY_RESTRICT panel, int64_t n, int64_t n_out,
               const OutputRows& y, int64_t first_row, int64_t offset) {
-    Vf sums[Rows][2];
-    sum_panel<Rows>(x, 1, Rows, panel, n, sums);
-    for (int m = 0; m < Rows; ++m)
-        add_sums(sums[m], n_out, y.row(first_row + m) + offset);
+    for (int64_t c = 0; c < n_chains; ++c) {
+        Vf sums[Rows][2];
+        sum_panel<Rows>(x + c, n_chains, n_chains * Rows, panel + c * chain_rows * panel_width,
+                        chain_length<Stored>(n, c), sums);
+        for (int m = 0; m < Rows; ++m)
+            add_sums(sums[m], n_out, y.row(first_row + m) + offset);
+    }
 }
 
 using TileFunction = void (*)(const float*, const float*, int64_t, int64_t, const OutputRows&, int64_t,
                               int64_t);
 
-template <int... Index>
+template <class Stored, int... Index>
 TileFunction tile_function(int64_t n_rows, std::integer_sequence<int, Index...>) {
-    static constexpr TileFunction functions[] = {TileSums<Index + 1>...};
+    static constexpr TileFunction functions[] = {TileSums<Stored, Index + 1>...};
     return functions[n_rows - 1];
 }
 
 template <class Stored>
 void FillPanel(const Weight& weight, int64_t first_out, int64_t n_out, int64_t k, int64_t n, float* panel) {
     if (weight.layout == WeightLayout::out_in) {
+        const auto place = [](int64_t i, int64_t j) { return panel_row<Stored>(i) + panel_row<Stored>(j); };
         for (int64_t lane = 0; lane < panel_width; lane += lanes) {
             const LaneRows<Stored> source(weight, first_out + lane);
-            widen_rows<Stored>(source.rows, k, n, panel + lane);
+            widen_rows<Stored>(source.rows, k, n, panel + lane, place);
         }
     } else {
         const auto* data =
             static_cast<const typename Stored::Bits*>(weight.data) + k * weight.n_out + first_out;
         for (int64_t i = 0; i < n; ++i)
-            widen_row<Stored>(data + i * weight.n_out, n_out, panel + i * panel_width);
+            widen_row<Stored>(data + i * weight.n_out, n_out, panel + panel_row<Stored>(i) * panel_width);
     }
 }
 
@@ -79,7 +100,7 @@ void MultiplyByPanels(const Weight& weight, int64_t first_out, int64_t n_out, co
             for (int64_t t = 0; t < n_tiles; ++t) {
                 const RowTile& tile = tiles[t];
                 const TileFunction add =
-                    tile_function(tile.n_rows, std::make_integer_sequence<int, max_tile_rows>());
+                    tile_function<Stored>(tile.n_rows, std::make_integer_sequence<int, max_tile_rows>());
                 add(tile.x + k * tile.n_rows, panel, n, width, y, tile.first_row, o);
             }
             if (thread == 0) stream.poll();
@@ -87,92 +108,160 @@ void MultiplyByPanels(const Weight& weight, int64_t first_out, int64_t n_out, co
     }
 }
 
-/// out_in, one tile: the sums stay in registers while columns of `panel_width` rows pass.
+#if HWY_TARGET != HWY_SCALAR
+
+constexpr int n_quads = static_cast<int>(lanes / 4);              // of rows, in the outputs of one vector
+constexpr int line_vectors = 64 / (4 * static_cast<int>(lanes));  // vectors in a cache line
+
+/// Adds a cache line of each of `lanes` rows of weights; x points to the packed elements of its place.
+/// sums[m][q][v]: rows 4 q .. 4 q + 3 of the weights for row m of x; block b of the vector is chain v *
+/// n_quads + b.
 template <class Stored, int Rows>
-void DirectOutIn(const Weight& weight, int64_t first_out, int64_t n_out, const RowTile& tile,
-                 const OutputRows& y) {
+HWY_INLINE void AddLine(const uint8_t* const* rows, int64_t offset, const float* HWY_RESTRICT x,
+                        Vf (&sums)[Rows][n_quads][line_vectors]) {
     const Floats f;
-    constexpr int64_t step = columns_at_once<Stored>;
-    constexpr int64_t bytes = static_cast<int64_t>(sizeof(typename Stored::Bits));
-    for (int64_t o = 0; o < n_out; o += panel_width) {
-        const LaneRows<Stored> lower(weight, first_out + o);
-        const LaneRows<Stored> upper(weight, first_out + o + lanes);
-        for (int64_t begin = 0; begin < weight.n_in; begin += k_block) {
-            const int64_t end = std::min(begin + k_block, weight.n_in);
-            Vf sums[Rows][2];
-#pragma GCC unroll 16
-            for (int m = 0; m < Rows; ++m)
-                sums[m][0] = sums[m][1] = hn::Zero(f);
-            int64_t k = begin;
-            for (; k + step <= end; k += step) {
-                const float* HWY_RESTRICT x = tile.x + k * Rows;
-                for_columns<Stored>(lower.rows, k * bytes, [&](int i, Vf w) HWY_ATTR {
-#pragma GCC unroll 16
-                    for (int m = 0; m < Rows; ++m)
-                        sums[m][0] = hn::MulAdd(hn::Set(f, x[i * Rows + m]), w, sums[m][0]);
-                });
-                HWY_FENCE;  // else the compiler keeps x in vectors for the upper half, and runs out of them
-                for_columns<Stored>(upper.rows, k * bytes, [&](int i, Vf w) HWY_ATTR {
-#pragma GCC unroll 16
-                    for (int m = 0; m < Rows; ++m)
-                        sums[m][1] = hn::MulAdd(hn::Set(f, x[i * Rows + m]), w, sums[m][1]);
-                });
+    const hn::RebindToSigned<Floats> i32;
+    constexpr int per_word = Stored::per_word;
+    // Quads whose transposed words fit the registers beside the sums.
+    constexpr int at_once = Rows <= 2 ? n_quads : (n_quads + 1) / 2;
+#pragma GCC unroll 4
+    for (int v = 0; v < line_vectors; ++v) {
+        const auto chain_of_lane =
+            hn::IndicesFromVec(f, hn::Add(hn::ShiftRight<2>(hn::Iota(i32, 0)), hn::Set(i32, v * n_quads)));
+#pragma GCC unroll 4
+        for (int first = 0; first < n_quads; first += at_once) {
+            Vu words[at_once][4];
+#pragma GCC unroll 4
+            for (int q = 0; q < at_once; ++q) {
+#pragma GCC unroll 4
+                for (int r = 0; r < 4; ++r)
+                    words[q][r] = load_words(rows[4 * (first + q) + r] + offset + v * 4 * lanes);
+                transpose_in_blocks(words[q]);
             }
-            if (k < end) {
-                HWY_ALIGN float rest[step * panel_width];
-                widen_rows<Stored>(lower.rows, k, end - k, rest);
-                widen_rows<Stored>(upper.rows, k, end - k, rest + lanes);
-                for (int64_t i = 0; k < end; ++k, ++i) {
-                    const Vf w0 = hn::Load(f, rest + i * panel_width);
-                    const Vf w1 = hn::Load(f, rest + i * panel_width + lanes);
-#pragma GCC unroll 16
-                    for (int m = 0; m < Rows; ++m) {
-                        const Vf value = hn::Set(f, tile.x[k * Rows + m]);
-                        sums[m][0] = hn::MulAdd(value, w0, sums[m][0]);
-                        sums[m][1] = hn::MulAdd(value, w1, sums[m][1]);
-                    }
+#pragma GCC unroll 8
+            for (int i = 0; i < 4 * per_word; ++i) {
+                Vf values[Rows];
+#pragma GCC unroll 4
+                for (int m = 0; m < Rows; ++m) {
+                    values[m] =
+                        hn::TableLookupLanes(hn::LoadDup128(f, x + (i * Rows + m) * n_chains), chain_of_lane);
+                }
+#pragma GCC unroll 4
+                for (int q = 0; q < at_once; ++q) {
+                    const Vf w = Stored::element(words[q][i / per_word], i % per_word);
+#pragma GCC unroll 4
+                    for (int m = 0; m < Rows; ++m)
+                        sums[m][first + q][v] = hn::MulAdd(values[m], w, sums[m][first + q][v]);
                 }
             }
-            const int64_t width = std::min(panel_width, n_out - o);
-#pragma GCC unroll 16
-            for (int m = 0; m < Rows; ++m)
-                add_sums(sums[m], width, y.row(tile.first_row + m) + o);
+            HWY_FENCE;  // else the compiler keeps x in vectors for the next quads, and runs out of them
         }
     }
 }
 
-/// `Steps` rows of an in_out matrix into the sums [Rows][n_out] of a block: long sequential reads.
+/// acc + x * w as MulAdd does it on vectors.
+HWY_INLINE float multiply_add_one(float x, float w, float acc) {
+    const hn::CappedTag<float, 1> one;
+    return hn::GetLane(hn::MulAdd(hn::Set(one, x), hn::Set(one, w), hn::Set(one, acc)));
+}
+
+/// out_in, one tile: the sums stay in registers while cache lines of `lanes` rows pass.
+template <class Stored, int Rows>
+void DirectOutIn(const Weight& weight, int64_t first_out, int64_t n_out, const RowTile& tile,
+                 const OutputRows& y) {
+    const Floats f;
+    constexpr int64_t g = group<Stored>;
+    constexpr int64_t step = n_chains * g;
+    constexpr int64_t bytes = static_cast<int64_t>(sizeof(typename Stored::Bits));
+    const int64_t region_bytes = lanes * weight.n_in * bytes;
+    for (int64_t o = 0; o < n_out; o += lanes) {
+        const LaneRows<Stored> source(weight, first_out + o);
+        const int64_t width = std::min(lanes, n_out - o);
+        for (int64_t begin = 0; begin < weight.n_in; begin += k_block) {
+            const int64_t end = std::min(begin + k_block, weight.n_in);
+            Vf sums[Rows][n_quads][line_vectors];
+#pragma GCC unroll 4
+            for (int m = 0; m < Rows; ++m) {
+#pragma GCC unroll 4
+                for (int q = 0; q < n_quads; ++q) {
+#pragma GCC unroll 4
+                    for (int v = 0; v < line_vectors; ++v)
+                        sums[m][q][v] = hn::Zero(f);
+                }
+            }
+            int64_t k = begin;
+            for (; k + step <= end; k += step) {
+                // The region of the next rows, in the order of its addresses, as memory is fastest.
+                const uint8_t* next = source.rows[0] + region_bytes + k * bytes * lanes;
+#pragma GCC unroll 16
+                for (int64_t line = 0; line < lanes; ++line)
+                    __builtin_prefetch(next + line * 64, 0, 2);
+                AddLine<Stored, Rows>(source.rows, k * bytes, tile.x + k * Rows, sums);
+            }
+            for (int m = 0; m < Rows; ++m) {
+                HWY_ALIGN float chains[n_chains][lanes];  // [chain][row of weights]
+                for (int q = 0; q < n_quads; ++q) {
+                    for (int v = 0; v < line_vectors; ++v) {
+                        HWY_ALIGN float blocks[lanes];
+                        hn::Store(sums[m][q][v], f, blocks);
+                        for (int b = 0; b < n_quads; ++b)
+                            std::copy_n(blocks + 4 * b, 4, chains[v * n_quads + b] + 4 * q);
+                    }
+                }
+                for (int64_t i = k; i < end; ++i) {
+                    const int64_t c = (i - begin) / g % n_chains;
+                    const float value = tile.x[packed_index(i, m, Rows, weight.dtype)];
+                    for (int64_t r = 0; r < lanes; ++r) {
+                        typename Stored::Bits bits;
+                        std::memcpy(&bits, source.rows[r] + i * bytes, sizeof(bits));
+                        chains[c][r] = multiply_add_one(value, Stored::widen(bits), chains[c][r]);
+                    }
+                }
+                float* out = y.row(tile.first_row + m) + o;
+                for (int64_t c = 0; c < n_chains; ++c) {
+                    for (int64_t r = 0; r < width; ++r)
+                        out[r] += chains[c][r];
+                }
+            }
+        }
+    }
+}
+
+/// `Steps` rows of an in_out matrix, one group, into the sums [Rows][n_out] of their chain: long sequential
+/// reads.
 template <class Stored, int Rows, int Steps>
 void AddRows(const typename Stored::Bits* HWY_RESTRICT weights, int64_t row_stride,
              const float* HWY_RESTRICT x, int64_t n_out, float* HWY_RESTRICT sums, int64_t sums_stride) {
     const Floats f;
+    // Rows of weights from here, to be read soon.
+    constexpr int64_t rows_ahead = 32;
     int64_t o = 0;
     for (; o + lanes <= n_out; o += lanes) {
         Vf sum[Rows];
 #pragma GCC unroll 16
         for (int m = 0; m < Rows; ++m)
             sum[m] = hn::Load(f, sums + m * sums_stride + o);
+        const bool new_line = o * static_cast<int64_t>(sizeof(*weights)) % 64 == 0;
 #pragma GCC unroll 16
         for (int i = 0; i < Steps; ++i) {
+            if (new_line) __builtin_prefetch(weights + (i + rows_ahead) * row_stride + o, 0, 2);
             const Vf w = Stored::load(weights + i * row_stride + o);
 #pragma GCC unroll 16
             for (int m = 0; m < Rows; ++m)
-                sum[m] = hn::MulAdd(hn::Set(f, x[i * Rows + m]), w, sum[m]);
+                sum[m] = hn::MulAdd(hn::Set(f, x[(i * Rows + m) * n_chains]), w, sum[m]);
         }
 #pragma GCC unroll 16
         for (int m = 0; m < Rows; ++m)
             hn::Store(sum[m], f, sums + m * sums_stride + o);
     }
-    if (o == n_out) return;
-    HWY_ALIGN float padded[lanes];
-    for (int m = 0; m < Rows; ++m) {
-        Vf sum = hn::Load(f, sums + m * sums_stride + o);
-        for (int i = 0; i < Steps; ++i) {
-            for (int64_t j = 0; j < lanes; ++j)
-                padded[j] = o + j < n_out ? Stored::widen(weights[i * row_stride + o + j]) : 0.0f;
-            sum = hn::MulAdd(hn::Set(f, x[i * Rows + m]), hn::Load(f, padded), sum);
+    for (; o < n_out; ++o) {
+        for (int m = 0; m < Rows; ++m) {
+            float& sum = sums[m * sums_stride + o];
+            for (int i = 0; i < Steps; ++i) {
+                const float w = Stored::widen(weights[i * row_stride + o]);
+                sum = multiply_add_one(x[(i * Rows + m) * n_chains], w, sum);
+            }
         }
-        hn::Store(sum, f, sums + m * sums_stride + o);
     }
 }
 
@@ -180,25 +269,34 @@ void AddRows(const typename Stored::Bits* HWY_RESTRICT weights, int64_t row_stri
 template <class Stored, int Rows>
 void DirectInOut(const Weight& weight, int64_t first_out, int64_t n_out, const RowTile& tile,
                  const OutputRows& y, float* HWY_RESTRICT sums) {
-    constexpr int steps = 8;
-    constexpr int64_t strip = 512;
+    constexpr int64_t g = group<Stored>;
+    constexpr int64_t strip = 1024 / Rows / 64 * 64;  // 16 KiB of sums
     for (int64_t o = 0; o < n_out; o += strip) {
         const int64_t width = std::min(strip, n_out - o);
         const auto* weights = static_cast<const typename Stored::Bits*>(weight.data) + first_out + o;
         for (int64_t begin = 0; begin < weight.n_in; begin += k_block) {
             const int64_t end = std::min(begin + k_block, weight.n_in);
-            std::fill_n(sums, Rows * strip, 0.0f);
+            std::fill_n(sums, n_chains * Rows * strip, 0.0f);  // [chain][row][output]
             int64_t k = begin;
-            for (; k + steps <= end; k += steps)
-                AddRows<Stored, Rows, steps>(weights + k * weight.n_out, weight.n_out, tile.x + k * Rows,
-                                             width, sums, strip);
-            for (; k < end; ++k)
-                AddRows<Stored, Rows, 1>(weights + k * weight.n_out, weight.n_out, tile.x + k * Rows, width,
-                                         sums, strip);
+            for (; k + g <= end; k += g) {
+                const int64_t c = k / g % n_chains;
+                AddRows<Stored, Rows, g>(weights + k * weight.n_out, weight.n_out,
+                                         tile.x + packed_index(k, 0, Rows, weight.dtype), width,
+                                         sums + c * Rows * strip, strip);
+            }
+            for (; k < end; ++k) {
+                const int64_t c = k / g % n_chains;
+                AddRows<Stored, Rows, 1>(weights + k * weight.n_out, weight.n_out,
+                                         tile.x + packed_index(k, 0, Rows, weight.dtype), width,
+                                         sums + c * Rows * strip, strip);
+            }
             for (int m = 0; m < Rows; ++m) {
-                float* out = y.row(tile.first_row + m) + o;
-                for (int64_t j = 0; j < width; ++j)
-                    out[j] += sums[m * strip + j];
+                float* HWY_RESTRICT out = y.row(tile.first_row + m) + o;
+                for (int64_t c = 0; c < n_chains; ++c) {
+                    const float* HWY_RESTRICT chain = sums + (c * Rows + m) * strip;
+                    for (int64_t j = 0; j < width; ++j)
+                        out[j] += chain[j];
+                }
             }
         }
     }
@@ -214,21 +312,28 @@ void MultiplyDirectly(const Weight& weight, int64_t first_out, int64_t n_out, co
     }
 }
 
+#endif  // HWY_TARGET != HWY_SCALAR
+
 template <class Stored>
 void Multiply(const Weight& weight, int64_t first_out, int64_t n_out, const RowTile* tiles, int64_t n_tiles,
               const OutputRows& y, device::Stream& stream, int thread, float* scratch) {
-    if (n_tiles != 1 || tiles->n_rows > max_direct_rows)
-        return MultiplyByPanels<Stored>(weight, first_out, n_out, tiles, n_tiles, y, stream, thread, scratch);
-    switch (tiles->n_rows) {
-        case 1:
-            return MultiplyDirectly<Stored, 1>(weight, first_out, n_out, *tiles, y, scratch);
-        case 2:
-            return MultiplyDirectly<Stored, 2>(weight, first_out, n_out, *tiles, y, scratch);
-        case 3:
-            return MultiplyDirectly<Stored, 3>(weight, first_out, n_out, *tiles, y, scratch);
-        default:
-            return MultiplyDirectly<Stored, 4>(weight, first_out, n_out, *tiles, y, scratch);
+#if HWY_TARGET != HWY_SCALAR
+    if (n_tiles == 1) {
+        switch (tiles->n_rows) {
+            case 1:
+                return MultiplyDirectly<Stored, 1>(weight, first_out, n_out, *tiles, y, scratch);
+            case 2:
+                return MultiplyDirectly<Stored, 2>(weight, first_out, n_out, *tiles, y, scratch);
+            case 3:
+                return MultiplyDirectly<Stored, 3>(weight, first_out, n_out, *tiles, y, scratch);
+            case 4:
+                return MultiplyDirectly<Stored, 4>(weight, first_out, n_out, *tiles, y, scratch);
+            default:
+                break;
+        }
     }
+#endif
+    MultiplyByPanels<Stored>(weight, first_out, n_out, tiles, n_tiles, y, stream, thread, scratch);
 }
 
 void MultiplyAdd(const Weight& weight, int64_t first_out, int64_t n_out, const RowTile* tiles,
@@ -262,12 +367,19 @@ int64_t n_row_tiles(int64_t n_rows) {
 }
 
 void pack_rows(const float* x, int64_t stride, const int32_t* rows, int64_t first_row, int64_t n_rows,
-               int64_t n_in, float* packed) {
+               int64_t n_in, DType dtype, float* packed) {
+    const int64_t group = group_size(dtype);
     for (int64_t m = 0; m < n_rows; ++m) {
         const int64_t row = first_row + m;
         const float* source = x + (rows != nullptr ? rows[row] : row) * stride;
-        for (int64_t k = 0; k < n_in; ++k)
-            packed[k * n_rows + m] = source[k];
+        int64_t k = 0;
+        for (; k + group <= n_in; k += group) {
+            float* target = packed + packed_index(k, m, n_rows, dtype);
+            for (int64_t i = 0; i < group; ++i)
+                target[i * n_rows * n_chains] = source[k + i];
+        }
+        for (; k < n_in; ++k)
+            packed[packed_index(k, m, n_rows, dtype)] = source[k];
     }
 }
 

@@ -6,14 +6,35 @@
 
 /// What linear() and expert_mlp() are made of: products of a few rows with some outputs of a weight matrix.
 ///
-/// One order for every sum: k is cut into blocks of `k_block`; in a block each output has one chain of fused
-/// products in rising k, from zero; the block sums are added to y in rising order.
+/// One order for every sum. k is cut into blocks of `k_block`, and a block into groups of 16 bytes of
+/// weights. Chain c of the block's `n_chains` takes the groups c, c + n_chains, ..: one chain of fused
+/// products in rising k, from zero. The chains of the first block are added to y in rising order, then those
+/// of the second, and so on. (Four chains are what a cache line gives when a few rows are transposed in
+/// registers: a 128-bit lane each.)
 namespace mixserve::kernels {
 
-constexpr int64_t k_block = 256;
-constexpr int64_t max_tile_rows_of_any_target = 12;
+constexpr int64_t k_block = 512;
+constexpr int64_t n_chains = 4;
 
-/// Some rows of x side by side: element k of row m at x[k * n_rows + m]. n_rows <= max_tile_rows().
+/// Elements of a group.
+constexpr int64_t group_size(DType dtype) {
+    return 16 / size_of(dtype);
+}
+
+/// Floats that a packed row takes.
+constexpr int64_t packed_width(int64_t n_in, DType dtype) {
+    const int64_t unit = n_chains * group_size(dtype);
+    return (n_in + unit - 1) / unit * unit;
+}
+
+/// Where element k of row m lies in a tile of n_rows rows: the chains side by side.
+constexpr int64_t packed_index(int64_t k, int64_t m, int64_t n_rows, DType dtype) {
+    const int64_t group = group_size(dtype);
+    const int64_t place = k / (n_chains * group) * group + k % group;
+    return (place * n_rows + m) * n_chains + k / group % n_chains;
+}
+
+/// Some rows of x side by side, packed for weights of one type. n_rows <= max_tile_rows().
 struct RowTile {
     const float* x = nullptr;
     int64_t first_row = 0;  // of y
@@ -34,9 +55,10 @@ int64_t max_tile_rows();
 /// Number of tiles that `n_rows` rows are cut into, and the rows of one: as even as can be.
 int64_t n_row_tiles(int64_t n_rows);
 
-/// Rows [first_row, first_row + n_rows) of x (row r at x + (rows ? rows[r] : r) * stride) as one tile.
+/// Rows [first_row, first_row + n_rows) of x (row r at x + (rows ? rows[r] : r) * stride) as one tile for
+/// weights of `dtype`: packed [n_rows * packed_width].
 void pack_rows(const float* x, int64_t stride, const int32_t* rows, int64_t first_row, int64_t n_rows,
-               int64_t n_in, float* packed);
+               int64_t n_in, DType dtype, float* packed);
 
 /// Bytes of scratch that a thread needs in multiply_add().
 constexpr int64_t multiply_scratch_bytes = 64 << 10;

@@ -38,16 +38,12 @@ constexpr int max_tile_rows = 12;
 constexpr int max_tile_rows = 6;
 #endif
 
-// The stored types. `expand` takes four vectors, each with one 32-bit word of every row: words i of the rows
-// in t[i]; and gives a vector for each element, in order.
+// The stored types. `element` widens one of the `per_word` elements of 32-bit words.
 
 struct StoredF32 {
     using Bits = float;
     static constexpr int per_word = 1;
-    template <class Use>
-    static HWY_INLINE void expand(Vu words, int first, const Use& use) {
-        use(first, hn::BitCast(Floats(), words));
-    }
+    static HWY_INLINE Vf element(Vu words, int) { return hn::BitCast(Floats(), words); }
     static HWY_INLINE Vf load(const Bits* p) { return hn::LoadU(Floats(), p); }
     static HWY_INLINE float widen(Bits value) { return value; }
 };
@@ -55,10 +51,9 @@ struct StoredF32 {
 struct StoredBf16 {
     using Bits = uint16_t;
     static constexpr int per_word = 2;
-    template <class Use>
-    static HWY_INLINE void expand(Vu words, int first, const Use& use) {
-        use(first, hn::BitCast(Floats(), hn::ShiftLeft<16>(words)));
-        use(first + 1, hn::BitCast(Floats(), hn::And(words, hn::Set(Words(), 0xffff0000u))));
+    static HWY_INLINE Vf element(Vu words, int i) {
+        return hn::BitCast(Floats(),
+                           i == 0 ? hn::ShiftLeft<16>(words) : hn::And(words, hn::Set(Words(), 0xffff0000u)));
     }
     static HWY_INLINE Vf load(const Bits* p) {
         return hn::BitCast(Floats(), hn::ShiftLeft<16>(hn::PromoteTo(Words(), hn::LoadU(Halves(), p))));
@@ -82,10 +77,8 @@ struct StoredF16 {
         const Vu sign = hn::ShiftLeft<16>(hn::And(half, hn::Set(u, 0x8000u)));
         return hn::BitCast(f, hn::Or(hn::Or(hn::BitCast(u, scaled), infinite), sign));
     }
-    template <class Use>
-    static HWY_INLINE void expand(Vu words, int first, const Use& use) {
-        use(first, from_half(hn::And(words, hn::Set(Words(), 0xffffu))));
-        use(first + 1, from_half(hn::ShiftRight<16>(words)));
+    static HWY_INLINE Vf element(Vu words, int i) {
+        return from_half(i == 0 ? hn::And(words, hn::Set(Words(), 0xffffu)) : hn::ShiftRight<16>(words));
     }
     static HWY_INLINE Vf load(const Bits* p) {
         return from_half(hn::PromoteTo(Words(), hn::LoadU(Halves(), p)));
@@ -93,8 +86,20 @@ struct StoredF16 {
     static HWY_INLINE float widen(Bits value) { return f16_to_f32(value); }
 };
 
-/// Bytes of each row that for_columns() reads at a time. With 512 bits it is a cache line: rows often lie a power of two
-/// apart, all in one set of the cache, so that a line does not last until its second use.
+/// A vector of words at any address. Held in a register: GCC 12 would store what it loaded for two shuffles
+/// to the stack, and use it from there.
+HWY_INLINE Vu load_words(const uint8_t* p) {
+    Vu v = hn::LoadU(Words(), reinterpret_cast<const uint32_t*>(p));
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+    asm("" : "+v"(v.raw));
+#elif HWY_TARGET == HWY_AVX2
+    asm("" : "+x"(v.raw));
+#endif
+    return v;
+}
+
+/// Bytes of each row that for_columns() reads at a time. With 512 bits it is a cache line: rows often lie a
+/// power of two apart, all in one set of the cache, so that a line does not last until its second use.
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
 constexpr int column_bytes = 64;
 #else
@@ -104,35 +109,37 @@ template <class Stored>
 constexpr int columns_at_once = column_bytes / static_cast<int>(sizeof(typename Stored::Bits));
 
 #if HWY_TARGET != HWY_SCALAR
-/// Four vectors of rows r, r + 4, r + 8, .. (a block of 128 bits each), for r = 0..3, to `use(i, v)` for each element i
-/// of the blocks, v[row] the element of that row.
-template <class Stored, class Use>
-HWY_INLINE void transpose_blocks(Vu r0, Vu r1, Vu r2, Vu r3, int first, const Use& use) {
+/// Four vectors, a row in each 128-bit block: words i of the four rows to v[i].
+HWY_INLINE void transpose_in_blocks(Vu (&v)[4]) {
     const Words u;
     const hn::Repartition<uint64_t, Words> pairs;
-    const auto lower01 = hn::BitCast(pairs, hn::InterleaveLower(u, r0, r1));
-    const auto upper01 = hn::BitCast(pairs, hn::InterleaveUpper(u, r0, r1));
-    const auto lower23 = hn::BitCast(pairs, hn::InterleaveLower(u, r2, r3));
-    const auto upper23 = hn::BitCast(pairs, hn::InterleaveUpper(u, r2, r3));
-    constexpr int per_word = Stored::per_word;
-    Stored::expand(hn::BitCast(u, hn::InterleaveLower(pairs, lower01, lower23)), first, use);
-    Stored::expand(hn::BitCast(u, hn::InterleaveUpper(pairs, lower01, lower23)), first + per_word, use);
-    Stored::expand(hn::BitCast(u, hn::InterleaveLower(pairs, upper01, upper23)), first + 2 * per_word, use);
-    Stored::expand(hn::BitCast(u, hn::InterleaveUpper(pairs, upper01, upper23)), first + 3 * per_word, use);
+    const auto lower01 = hn::BitCast(pairs, hn::InterleaveLower(u, v[0], v[1]));
+    const auto upper01 = hn::BitCast(pairs, hn::InterleaveUpper(u, v[0], v[1]));
+    const auto lower23 = hn::BitCast(pairs, hn::InterleaveLower(u, v[2], v[3]));
+    const auto upper23 = hn::BitCast(pairs, hn::InterleaveUpper(u, v[2], v[3]));
+    v[0] = hn::BitCast(u, hn::InterleaveLower(pairs, lower01, lower23));
+    v[1] = hn::BitCast(u, hn::InterleaveUpper(pairs, lower01, lower23));
+    v[2] = hn::BitCast(u, hn::InterleaveLower(pairs, upper01, upper23));
+    v[3] = hn::BitCast(u, hn::InterleaveUpper(pairs, upper01, upper23));
+}
+
+/// Blocks of the rows r, r + 4, r + 8, .. in v[r], r = 0..3, to `use(i, w)` for each element i of a block,
+/// w[row] the element of that row.
+template <class Stored, class Use>
+HWY_INLINE void use_block(Vu (&v)[4], int first, const Use& use) {
+    transpose_in_blocks(v);
+#pragma GCC unroll 8
+    for (int i = 0; i < 4 * Stored::per_word; ++i)
+        use(first + i, Stored::element(v[i / Stored::per_word], i % Stored::per_word));
 }
 #endif
 
-/// `column_bytes` bytes at `offset` of each of `lanes` rows, transposed and widened: `use(i, v)` for each element i in
-/// rising order, v[row] the element of that row.
+/// `column_bytes` bytes at `offset` of each of `lanes` rows, transposed and widened: `use(i, v)` for each
+/// element i in rising order, v[row] the element of that row.
 template <class Stored, class Use>
 HWY_INLINE void for_columns(const uint8_t* const* rows, int64_t offset, const Use& use) {
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
-    // GCC 12 would load each row and store it to the stack, to use it from there twice.
-    const auto row = [&](int r) HWY_ATTR {
-        __m512i v = _mm512_loadu_si512(rows[r] + offset);
-        asm("" : "+v"(v));
-        return v;
-    };
+    const auto row = [&](int r) HWY_ATTR { return load_words(rows[r] + offset).raw; };
     Vu blocks[4][4];  // [block of 16 bytes][row modulo 4]
 #pragma GCC unroll 4
     for (int r = 0; r < 4; ++r) {
@@ -151,7 +158,7 @@ HWY_INLINE void for_columns(const uint8_t* const* rows, int64_t offset, const Us
     }
 #pragma GCC unroll 4
     for (int b = 0; b < 4; ++b)
-        transpose_blocks<Stored>(blocks[b][0], blocks[b][1], blocks[b][2], blocks[b][3], 4 * b * Stored::per_word, use);
+        use_block<Stored>(blocks[b], 4 * b * Stored::per_word, use);
 #elif HWY_TARGET == HWY_SCALAR
     for (int i = 0; i < columns_at_once<Stored>; ++i) {
         typename Stored::Bits bits;
@@ -163,31 +170,35 @@ HWY_INLINE void for_columns(const uint8_t* const* rows, int64_t offset, const Us
     const auto load = [&](int r) HWY_ATTR {
         const auto lower = hn::LoadU(quad, reinterpret_cast<const uint32_t*>(rows[r] + offset));
 #if HWY_TARGET == HWY_AVX2
-        return hn::Combine(Words(), hn::LoadU(quad, reinterpret_cast<const uint32_t*>(rows[r + 4] + offset)), lower);
+        return hn::Combine(Words(), hn::LoadU(quad, reinterpret_cast<const uint32_t*>(rows[r + 4] + offset)),
+                           lower);
 #else
         return lower;
 #endif
     };
-    transpose_blocks<Stored>(load(0), load(1), load(2), load(3), 0, use);
+    Vu block[4] = {load(0), load(1), load(2), load(3)};
+    use_block<Stored>(block, 0, use);
 #endif
 }
 
-/// Columns [first, first + n) of `lanes` rows -> panel[i * panel_width] (lanes floats each).
-template <class Stored>
-HWY_INLINE void widen_rows(const uint8_t* const* rows, int64_t first, int64_t n, float* HWY_RESTRICT panel) {
+/// Columns [first, first + n) of `lanes` rows, `lanes` floats each: column i + j to panel[place(i, j) *
+/// panel_width], where i is a multiple of columns_at_once or j is 0.
+template <class Stored, class Place>
+HWY_INLINE void widen_rows(const uint8_t* const* rows, int64_t first, int64_t n, float* HWY_RESTRICT panel,
+                           const Place& place) {
     constexpr int64_t step = columns_at_once<Stored>;
     constexpr int64_t bytes = static_cast<int64_t>(sizeof(typename Stored::Bits));
     int64_t i = 0;
     for (; i + step <= n; i += step) {
-        float* HWY_RESTRICT column = panel + i * panel_width;
-        for_columns<Stored>(rows, (first + i) * bytes,
-                            [&](int j, Vf v) HWY_ATTR { hn::StoreU(v, Floats(), column + j * panel_width); });
+        for_columns<Stored>(rows, (first + i) * bytes, [&](int j, Vf v) HWY_ATTR {
+            hn::StoreU(v, Floats(), panel + place(i, j) * panel_width);
+        });
     }
     for (; i < n; ++i) {
         for (int64_t r = 0; r < lanes; ++r) {
             typename Stored::Bits bits;
             std::memcpy(&bits, rows[r] + (first + i) * bytes, sizeof(bits));
-            panel[i * panel_width + r] = Stored::widen(bits);
+            panel[place(i, 0) * panel_width + r] = Stored::widen(bits);
         }
     }
 }

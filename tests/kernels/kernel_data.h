@@ -25,10 +25,10 @@ inline double gamma(int64_t n) {
     return nu / (1.0 - nu);
 }
 
-/// Roundings that a sum over `n` products passes through in linear(): a chain in a block of 256, then the
-/// blocks.
+/// Roundings that a sum over `n` products passes through in linear(), at most: a chain of up to 128 in a
+/// block of 512, then four chains of each block.
 inline int64_t roundings_of_sum(int64_t n) {
-    return std::min<int64_t>(n, 256) + (n + 255) / 256 + 1;
+    return std::min<int64_t>(n, 128) + 4 * ((n + 511) / 512) + 1;
 }
 
 /// True only when both are finite and no further apart than `tolerance`.
