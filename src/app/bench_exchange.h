@@ -27,11 +27,13 @@ struct ExchangeShape {
 /// Medians over the repetitions of the maximum over the ranks.
 struct ExchangeResult {
     std::string strategy;
-    double exchange_ms = 0;         // without the experts' products
-    double layer_ms = 0;            // with them
-    int64_t internode_bytes = 0;    // of all ranks, in one layer
-    double internode_alone_ms = 0;  // those bytes in one message to each peer, in both directions at once
-    double two_messages_ms = 0;     // half of them, and then, when they have come, the other half
+    double exchange_ms = 0;       // without the experts' products
+    double layer_ms = 0;          // with them
+    int64_t internode_bytes = 0;  // of all ranks, in one layer
+    // Those bytes and nothing else, in both directions at once: the faster of one message to each peer and
+    // messages of the fused exchange's size.
+    double internode_alone_ms = 0;
+    double two_messages_ms = 0;                // half of them, and then, when they have come, the other half
     std::array<double, n_phases> phases_ms{};  // of the layer with products: means over repetitions and ranks
     double difference = 0;  // largest, of the output from the first strategy's, over its largest value
 };

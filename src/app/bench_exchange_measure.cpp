@@ -106,12 +106,14 @@ class Weights {
 
 /// One strategy: the exchange alone, and with the products.
 struct Candidate {
+    Candidate(comm::Strategy which, Weights its_weights) : strategy(which), weights(std::move(its_weights)) {}
+
     comm::Strategy strategy;
     Weights weights;
     std::unique_ptr<comm::Exchange> alone;
     std::unique_ptr<comm::Exchange> layer;
     std::vector<float> y;
-    std::vector<double> alone_s, layer_s, bytes_s, two_messages_s;
+    std::vector<double> alone_s, layer_s, bytes_s, pieces_s, two_messages_s;
     std::array<double, n_phases> phases_s{};
     int64_t bytes_sent = 0;
 };
@@ -151,11 +153,15 @@ class BareBytes {
         for (int64_t& bytes : half_from_)
             bytes /= 2;
     }
-    void once() { comm::exchange_bytes(to_, from_, sent_, received_, topology_.lane); }
-    void in_two() {
-        for (int i = 0; i < 2; ++i)
-            comm::exchange_bytes(half_to_, half_from_, sent_, received_, topology_.lane);
+    void in_messages_of(int64_t n_bytes) {
+        comm::exchange_bytes(to_, from_, n_bytes, sent_, received_, topology_.lane);
     }
+    void in_two() {
+        for (int i = 0; i < 2; ++i) {
+            comm::exchange_bytes(half_to_, half_from_, whole, sent_, received_, topology_.lane);
+        }
+    }
+    static constexpr int64_t whole = int64_t{1} << 30;
 
   private:
     const comm::Topology& topology_;
@@ -198,18 +204,11 @@ std::vector<ExchangeResult> measure_exchanges(const ExchangeShape& shape,
                                   .chunk_bytes = shape.chunk_bytes,
                                   .max_chunks_under_way = shape.max_chunks_under_way};
         const auto placement = comm::place_experts(strategy, shape.expert_split, topology, shape.num_experts);
-        auto layer = comm::make_exchange(strategy, setup);
+        Candidate& candidate = candidates.emplace_back(strategy, Weights(shape, placement));
+        candidate.layer = comm::make_exchange(strategy, setup);
         setup.skip_products = true;
-        candidates.push_back({strategy,
-                              Weights(shape, placement),
-                              comm::make_exchange(strategy, setup),
-                              std::move(layer),
-                              std::vector<float>(tokens.x.size()),
-                              {},
-                              {},
-                              {},
-                              {},
-                              0});
+        candidate.alone = comm::make_exchange(strategy, setup);
+        candidate.y.resize(tokens.x.size());
     }
 
     BareBytes bare(topology);
@@ -229,12 +228,14 @@ std::vector<ExchangeResult> measure_exchanges(const ExchangeShape& shape,
             });
             const std::array<double, n_phases> phases_s = timer.take();
             bare.prepare(candidate.bytes_sent);
-            const double bytes_s = timed(topology, [&] { bare.once(); });
+            const double bytes_s = timed(topology, [&] { bare.in_messages_of(BareBytes::whole); });
+            const double pieces_s = timed(topology, [&] { bare.in_messages_of(shape.chunk_bytes); });
             const double two_messages_s = timed(topology, [&] { bare.in_two(); });
             if (i < n_warm_ups) continue;
             candidate.alone_s.push_back(alone_s);
             candidate.layer_s.push_back(layer_s);
             candidate.bytes_s.push_back(bytes_s);
+            candidate.pieces_s.push_back(pieces_s);
             for (size_t p = 0; p < phases_s.size(); ++p)
                 candidate.phases_s[p] += phases_s[p];
             candidate.two_messages_s.push_back(two_messages_s);
@@ -249,11 +250,12 @@ std::vector<ExchangeResult> measure_exchanges(const ExchangeShape& shape,
             ms *= 1e3 / (repetitions * topology.world.size());
         std::vector<int64_t> bytes{candidate.bytes_sent};
         topology.world.all_reduce(bytes, comm::ReduceOp::sum);
-        results.push_back({std::string(comm::name(candidate.strategy)), 1e3 * median(candidate.alone_s),
-                           1e3 * median(candidate.layer_s), bytes[0],
-                           bytes[0] == 0 ? 0 : 1e3 * median(candidate.bytes_s),
-                           bytes[0] == 0 ? 0 : 1e3 * median(candidate.two_messages_s), phases_ms,
-                           largest_difference(candidate.y, candidates.front().y, topology.world)});
+        results.push_back(
+            {std::string(comm::name(candidate.strategy)), 1e3 * median(candidate.alone_s),
+             1e3 * median(candidate.layer_s), bytes[0],
+             bytes[0] == 0 ? 0 : 1e3 * std::min(median(candidate.bytes_s), median(candidate.pieces_s)),
+             bytes[0] == 0 ? 0 : 1e3 * median(candidate.two_messages_s), phases_ms,
+             largest_difference(candidate.y, candidates.front().y, topology.world)});
     }
     return results;
 }

@@ -1,5 +1,6 @@
 #include "comm/collectives.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "base/error.h"
@@ -56,28 +57,32 @@ void send_receive(std::span<const float> sent, int to, std::span<float> received
 }
 
 void exchange_bytes(std::span<const int64_t> bytes_to, std::span<const int64_t> bytes_from,
-                    std::span<const std::byte> sent, std::span<std::byte> received,
+                    int64_t message_bytes, std::span<const std::byte> sent, std::span<std::byte> received,
                     const Communicator& communicator) {
     constexpr int tag = 4;
     std::vector<MPI_Request> requests;
     std::byte* into = received.data();
     for (int r = 0; r < communicator.size(); ++r) {
-        const int64_t n_bytes = bytes_from[static_cast<size_t>(r)];
-        if (r == communicator.rank() || n_bytes == 0) continue;
+        const int64_t n_bytes = r == communicator.rank() ? 0 : bytes_from[static_cast<size_t>(r)];
         require(into + n_bytes <= received.data() + received.size(),
                 "exchange of more bytes than there is room for");
-        check_mpi(MPI_Irecv(into, mpi_int(n_bytes, "MPI_Irecv"), MPI_BYTE, r, tag, raw(communicator),
-                            &requests.emplace_back(MPI_REQUEST_NULL)),
-                  "MPI_Irecv");
+        for (int64_t at = 0; at < n_bytes; at += message_bytes) {
+            const int count = mpi_int(std::min(message_bytes, n_bytes - at), "MPI_Irecv");
+            check_mpi(MPI_Irecv(into + at, count, MPI_BYTE, r, tag, raw(communicator),
+                                &requests.emplace_back(MPI_REQUEST_NULL)),
+                      "MPI_Irecv");
+        }
         into += n_bytes;
     }
     for (int r = 0; r < communicator.size(); ++r) {
-        const int64_t n_bytes = bytes_to[static_cast<size_t>(r)];
-        if (r == communicator.rank() || n_bytes == 0) continue;
+        const int64_t n_bytes = r == communicator.rank() ? 0 : bytes_to[static_cast<size_t>(r)];
         require(static_cast<size_t>(n_bytes) <= sent.size(), "exchange of more bytes than there are");
-        check_mpi(MPI_Isend(sent.data(), mpi_int(n_bytes, "MPI_Isend"), MPI_BYTE, r, tag, raw(communicator),
-                            &requests.emplace_back(MPI_REQUEST_NULL)),
-                  "MPI_Isend");
+        for (int64_t at = 0; at < n_bytes; at += message_bytes) {
+            const int count = mpi_int(std::min(message_bytes, n_bytes - at), "MPI_Isend");
+            check_mpi(MPI_Isend(sent.data() + at, count, MPI_BYTE, r, tag, raw(communicator),
+                                &requests.emplace_back(MPI_REQUEST_NULL)),
+                      "MPI_Isend");
+        }
     }
     check_mpi(MPI_Waitall(static_cast<int>(requests.size()), requests.data(), MPI_STATUSES_IGNORE),
               "MPI_Waitall");

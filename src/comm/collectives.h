@@ -24,11 +24,11 @@ void all_to_all(std::span<const float> sent, std::span<float> received, const Co
 void send_receive(std::span<const float> sent, int to, std::span<float> received, int from,
                   const Communicator& communicator);
 
-/// bytes_to[r] bytes to each rank r and bytes_from[r] from it, all under way at once; this rank itself is
-/// left out. Everyone is sent the beginning of `sent`; what comes lies in `received` by rank: it is there to
-/// measure the wire.
+/// bytes_to[r] bytes to each rank r and bytes_from[r] from it, in messages of at most `message_bytes`, all
+/// under way at once; this rank itself is left out. Everyone is sent the beginning of `sent`; what comes lies
+/// in `received` by rank: it is there to measure the wire.
 void exchange_bytes(std::span<const int64_t> bytes_to, std::span<const int64_t> bytes_from,
-                    std::span<const std::byte> sent, std::span<std::byte> received,
+                    int64_t message_bytes, std::span<const std::byte> sent, std::span<std::byte> received,
                     const Communicator& communicator);
 
 }  // namespace mixserve::comm

@@ -134,12 +134,13 @@ class Exchanges : public testing::TestWithParam<Variant> {
     int n_ranks = Communicator::world().size();
     std::vector<int> divisors() const { return node_sizes(GetParam().strategy); }
 
-    /// Every token's output is near the definition's, in every cut of the world into nodes.
+    /// Every token's output is near the definition's, in every cut of the world into nodes. A check that
+    /// fails on one rank does not end the test there, since the others go on to the next layer.
     void expect_right(const MoeCase& moe, const Ownership& ownership) {
         for (const int p : divisors()) {
             for (const auto& [token, row] : layouts.get(GetParam(), moe, p).run(moe, ownership)) {
                 const double error = relative_error(row, reference_row(moe, token));
-                ASSERT_TRUE(error <= tolerance(GetParam()))
+                EXPECT_TRUE(error <= tolerance(GetParam()))
                     << "token " << token << ", " << p << " ranks a node: " << error;
             }
         }
@@ -238,7 +239,7 @@ TEST_P(Exchanges, TheOwnerAndTheBatchLeaveATokensBitsAlone) {
                                                      part.begin() + static_cast<int64_t>(at + record));
                     auto& expected = first[static_cast<size_t>(part[at])];
                     if (expected.empty()) expected = row;
-                    ASSERT_TRUE(row == expected)
+                    EXPECT_TRUE(row == expected)
                         << "token " << static_cast<int>(part[at]) << ", " << p << " a node";
                 }
             }

@@ -127,7 +127,7 @@ TEST_P(ManyLayers, InARowAreRightAndLeaveNothingOpen) {
                  run_layer(*exchange, moe, share.view, tokens_of(layer, topology.world.rank()))) {
                 if (token % 11 != 0) continue;
                 const double error = relative_error(row, reference_row(moe, token));
-                ASSERT_TRUE(error <= tolerance) << "layer " << layer << ", token " << token << ": " << error;
+                EXPECT_TRUE(error <= tolerance) << "layer " << layer << ", token " << token << ": " << error;
             }
             if (layer == variant.n_layers / 4) in_between = open_objects();
         }
