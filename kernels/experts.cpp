@@ -15,8 +15,11 @@ namespace {
 /// Packed inputs and hidden activations that exist at a time.
 constexpr int64_t max_chunk_bytes = 16 << 20;
 /// Outputs of one task.
-constexpr int64_t gate_strip = 64;
+constexpr int64_t gate_strip = 128;
 constexpr int64_t down_strip = 256;
+/// Up to this many rows an expert, reading its weights is what takes time: rows of `down` are read in long
+/// pieces.
+constexpr int64_t few_rows = 4;
 
 /// Some entries of one expert, as tiles. Their packed inputs begin at row `first_packed` of the chunk's.
 struct Segment {
@@ -119,8 +122,13 @@ class ExpertMlp {
             activate(chunk_.segments[static_cast<size_t>(task / n_strips)], task % n_strips * gate_strip,
                      thread);
         });
-        stream_.parallel_for((hidden + down_strip - 1) / down_strip,
-                             [&](int64_t task, int thread) { project_down(task * down_strip, thread); });
+        const int64_t n_threads = stream_.n_threads();
+        const int64_t strip = chunk_.n_entries > few_rows * n_segments
+                                  ? down_strip
+                                  : std::max((hidden + n_threads - 1) / n_threads / 64 * 64, down_strip);
+        stream_.parallel_for((hidden + strip - 1) / strip, [&](int64_t task, int thread) {
+            project_down({task * strip, std::min((task + 1) * strip, hidden)}, thread);
+        });
         chunk_.clear();
     }
 
@@ -160,15 +168,14 @@ class ExpertMlp {
         }
     }
 
-    /// Outputs [first, first + down_strip) of every row, one expert after the other.
-    void project_down(int64_t first, int thread) const {
-        const int64_t n = std::min(down_strip, w_.hidden_size - first);
+    /// Some outputs of every row, one expert after the other.
+    void project_down(Range outputs, int thread) const {
         std::byte* scratch = stream_.scratch(thread, multiply_scratch_bytes);
         for (const Segment& segment : chunk_.segments) {
-            multiply_add(matrix(w_.down, segment.expert, WeightLayout::in_out), first, n,
+            multiply_add(matrix(w_.down, segment.expert, WeightLayout::in_out), outputs.begin, outputs.size(),
                          hidden_tiles_.data() + segment.first_tile, segment.n_tiles,
-                         {out_ + first, w_.hidden_size, a_.rows.data() + segment.entries.begin}, stream_,
-                         thread, scratch);
+                         {out_ + outputs.begin, w_.hidden_size, a_.rows.data() + segment.entries.begin},
+                         stream_, thread, scratch);
         }
     }
 

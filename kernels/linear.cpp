@@ -23,7 +23,7 @@ constexpr int64_t min_shared_products = 1 << 16;
 /// Outputs of one task: a few tasks a thread, long reads of an in_out matrix.
 int64_t strip_of(const Weight& weight, int n_threads) {
     if (weight.layout == WeightLayout::in_out)
-        return std::max<int64_t>(round_up(weight.n_out / (2 * n_threads), 32), 64);
+        return std::max<int64_t>(round_up((weight.n_out + n_threads - 1) / n_threads, 32), 64);
     return std::clamp<int64_t>(round_up(weight.n_out / (8 * n_threads), 32), 32, 512);
 }
 

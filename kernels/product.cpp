@@ -233,26 +233,48 @@ template <class Stored, int Rows, int Steps>
 void AddRows(const typename Stored::Bits* HWY_RESTRICT weights, int64_t row_stride,
              const float* HWY_RESTRICT x, int64_t n_out, float* HWY_RESTRICT sums, int64_t sums_stride) {
     const Floats f;
-    // Rows of weights from here, to be read soon.
-    constexpr int64_t rows_ahead = 32;
+    constexpr int64_t per_line = 64 / static_cast<int64_t>(sizeof(*weights));
+    constexpr int64_t vectors = per_line / lanes;
     int64_t o = 0;
-    for (; o + lanes <= n_out; o += lanes) {
-        Vf sum[Rows];
-#pragma GCC unroll 16
-        for (int m = 0; m < Rows; ++m)
-            sum[m] = hn::Load(f, sums + m * sums_stride + o);
-        const bool new_line = o * static_cast<int64_t>(sizeof(*weights)) % 64 == 0;
-#pragma GCC unroll 16
-        for (int i = 0; i < Steps; ++i) {
-            if (new_line) __builtin_prefetch(weights + (i + rows_ahead) * row_stride + o, 0, 2);
-            const Vf w = Stored::load(weights + i * row_stride + o);
-#pragma GCC unroll 16
-            for (int m = 0; m < Rows; ++m)
-                sum[m] = hn::MulAdd(hn::Set(f, x[(i * Rows + m) * n_chains]), w, sum[m]);
+    for (; o + vectors * lanes <= n_out; o += vectors * lanes) {
+        Vf sum[Rows][vectors];
+        if constexpr (Steps > 1) {
+            // The rows after the next ones, in the order of their addresses, as memory is fastest.
+            const int64_t line = o / per_line * Steps;
+            const int64_t lines_in_row = std::max<int64_t>(n_out / per_line, 1);
+            const auto* next =
+                weights + (2 * Steps + line / lines_in_row) * row_stride + line % lines_in_row * per_line;
+#pragma GCC unroll 8
+            for (int i = 0; i < Steps; ++i)
+                __builtin_prefetch(next + i * per_line, 0, 2);
         }
-#pragma GCC unroll 16
-        for (int m = 0; m < Rows; ++m)
-            hn::Store(sum[m], f, sums + m * sums_stride + o);
+#pragma GCC unroll 4
+        for (int m = 0; m < Rows; ++m) {
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; ++v)
+                sum[m][v] = hn::Load(f, sums + m * sums_stride + o + v * lanes);
+        }
+#pragma GCC unroll 8
+        for (int i = 0; i < Steps; ++i) {
+            const typename Stored::Bits* line = weights + i * row_stride + o;
+            Vf w[vectors];
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; ++v)
+                w[v] = Stored::load(line + v * lanes);
+#pragma GCC unroll 4
+            for (int m = 0; m < Rows; ++m) {
+                const Vf value = hn::Set(f, x[(i * Rows + m) * n_chains]);
+#pragma GCC unroll 4
+                for (int v = 0; v < vectors; ++v)
+                    sum[m][v] = hn::MulAdd(value, w[v], sum[m][v]);
+            }
+        }
+#pragma GCC unroll 4
+        for (int m = 0; m < Rows; ++m) {
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; ++v)
+                hn::Store(sum[m][v], f, sums + m * sums_stride + o + v * lanes);
+        }
     }
     for (; o < n_out; ++o) {
         for (int m = 0; m < Rows; ++m) {
@@ -270,7 +292,7 @@ template <class Stored, int Rows>
 void DirectInOut(const Weight& weight, int64_t first_out, int64_t n_out, const RowTile& tile,
                  const OutputRows& y, float* HWY_RESTRICT sums) {
     constexpr int64_t g = group<Stored>;
-    constexpr int64_t strip = 1024 / Rows / 64 * 64;  // 16 KiB of sums
+    constexpr int64_t strip = 2048 / Rows / 64 * 64;  // 32 KiB of sums
     for (int64_t o = 0; o < n_out; o += strip) {
         const int64_t width = std::min(strip, n_out - o);
         const auto* weights = static_cast<const typename Stored::Bits*>(weight.data) + first_out + o;
