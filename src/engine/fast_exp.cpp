@@ -56,17 +56,20 @@ int32_t index_of_largest(std::span<const float> logits) {
 }
 
 double sum_of_exp(std::span<const float> logits, float largest, float scale, float lowest) {
+    constexpr size_t n_together = 64;  // a loop of its own, which compilers turn into vector code
+    std::array<float, n_together> weights;
     std::array<double, n_lanes> sums{};
-    const size_t n_whole = logits.size() / n_lanes * n_lanes;
-    for (size_t i = 0; i < n_whole; i += n_lanes) {
-        std::array<float, n_lanes> values;
-        for (size_t lane = 0; lane < n_lanes; ++lane)
-            values[lane] = weight_of(logits[i + lane], largest, scale, lowest);
-        for (size_t lane = 0; lane < n_lanes; ++lane)
-            sums[lane] += static_cast<double>(values[lane]);
+    for (size_t first = 0; first < logits.size(); first += n_together) {
+        const size_t n = std::min(n_together, logits.size() - first);
+        const float* some = logits.data() + first;
+        if (n < n_together) weights.fill(0.0F);
+        for (size_t i = 0; i < n; ++i)
+            weights[i] = weight_of(some[i], largest, scale, lowest);
+        for (size_t i = 0; i < n_together; i += n_lanes) {
+            for (size_t lane = 0; lane < n_lanes; ++lane)
+                sums[lane] += static_cast<double>(weights[i + lane]);
+        }
     }
-    for (size_t i = n_whole; i < logits.size(); ++i)
-        sums[i - n_whole] += static_cast<double>(weight_of(logits[i], largest, scale, lowest));
     return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstdint>
 #include <span>
@@ -11,7 +12,10 @@ namespace mixserve::engine {
 /// ln 2 / 2] with ln 2 in two parts (Cody and Waite, 1980).
 inline float exp_of_negative(float x) {
     constexpr float to_nearest = 12582912.0F;  // 1.5 * 2^23: adding it rounds to an integer
-    const float clamped = x < -87.0F ? -87.0F : x;
+    // Of numbers that are not positive, the lower has the larger bits; integers need no branch.
+    constexpr auto bits_of_least = std::bit_cast<uint32_t>(-87.0F);
+    const auto bits = std::bit_cast<uint32_t>(x);
+    const float clamped = std::bit_cast<float>(std::min(bits, bits_of_least));
     const float rounded = clamped * 1.44269504F + to_nearest;
     const float power = rounded - to_nearest;
     const float rest = (clamped - power * 0.693359375F) + power * 2.12194440e-4F;
@@ -23,15 +27,15 @@ inline float exp_of_negative(float x) {
     sum = sum * rest + 0.5F;
     sum = sum * rest + 1.0F;
     sum = sum * rest + 1.0F;
-    const auto exponent = (std::bit_cast<uint32_t>(rounded) - std::bit_cast<uint32_t>(to_nearest)) << 23;
-    const float value = std::bit_cast<float>(std::bit_cast<uint32_t>(sum) + exponent);
-    return x < -87.0F ? 0.0F : value;
+    const uint32_t exponent = (std::bit_cast<uint32_t>(rounded) - std::bit_cast<uint32_t>(to_nearest)) << 23;
+    const uint32_t kept = 0U - static_cast<uint32_t>(bits <= bits_of_least);  // all bits, or none
+    return std::bit_cast<float>((std::bit_cast<uint32_t>(sum) + exponent) & kept);
 }
 
 /// exp((logit - largest) * scale), or 0 for a logit below `lowest`. The logit may be -inf.
 inline float weight_of(float logit, float largest, float scale, float lowest) {
-    const float weight = exp_of_negative((logit - largest) * scale);
-    return logit < lowest ? 0.0F : weight;
+    const uint32_t kept = 0U - static_cast<uint32_t>(logit >= lowest);
+    return std::bit_cast<float>(std::bit_cast<uint32_t>(exp_of_negative((logit - largest) * scale)) & kept);
 }
 
 /// Error when one is NaN or infinite, or there is none.

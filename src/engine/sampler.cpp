@@ -1,8 +1,10 @@
 #include "engine/sampler.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "base/error.h"
 #include "engine/fast_exp.h"
@@ -21,6 +23,14 @@ void check_ids(std::span<const int32_t> ids, size_t vocab_size) {
 }
 
 }  // namespace
+
+bool Sampler::better(const Candidate& a, const Candidate& b) {
+    return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
+}
+
+bool Sampler::by_id(const Candidate& a, const Candidate& b) {
+    return a.token < b.token;
+}
 
 Sampled Sampler::sample(const SampleInput& input) {
     const io::SamplingParams& params = input.params;
@@ -116,8 +126,8 @@ int32_t Sampler::draw_from_all(const Distribution& d, double u) {
 // In the order of ids, so that logits that differ by rounding (of another layout) move the bounds a little
 // and nothing else.
 int32_t Sampler::draw_from_candidates(double u) {
-    std::sort(candidates_.begin(), candidates_.end(),
-              [](const Candidate& a, const Candidate& b) { return a.token < b.token; });
+    if (!std::is_sorted(candidates_.begin(), candidates_.end(), by_id))
+        std::sort(candidates_.begin(), candidates_.end(), by_id);
     double mass = 0;
     for (const Candidate& candidate : candidates_)
         mass += static_cast<double>(candidate.weight);
@@ -149,9 +159,7 @@ void Sampler::select_largest(const Distribution& d, size_t n) {
         next_drop = 2 * candidates_.size() + 256;
     }
     drop_below_largest(n);
-    std::sort(candidates_.begin(), candidates_.end(), [](const Candidate& a, const Candidate& b) {
-        return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
-    });
+    std::sort(candidates_.begin(), candidates_.end(), better);
     for (Candidate& candidate : candidates_)
         candidate.weight = weight_of(candidate.logit, d.largest, d.scale, d.lowest);
 }
@@ -165,25 +173,50 @@ void Sampler::drop_below_largest(size_t n) {
     std::erase_if(candidates_, [lowest](const Candidate& candidate) { return candidate.logit < lowest; });
 }
 
-// Keeps the fewest of the sorted candidates that have `mass` together, at least one; false if all have less.
-bool Sampler::keep_mass(double mass) {
+// Keeps the fewest of the sorted candidates that have `mass` together, at least one.
+void Sampler::keep_mass(double mass) {
     double sum = 0;
     for (size_t i = 0; i < candidates_.size(); ++i) {
         sum += static_cast<double>(candidates_[i].weight);
-        if (sum < mass) continue;
-        candidates_.resize(i + 1);
-        return true;
+        if (sum >= mass) return candidates_.resize(i + 1);
     }
-    return false;
 }
 
-// Sorts no more than it needs: most of the mass is in few tokens.
+// The mass of the tokens goes into bins by logit; of these, only the one in which top_p is reached is sorted.
 void Sampler::keep_top_p(const Distribution& d, double top_p) {
-    const double mass = sum_of_exp(d.logits, d.largest, d.scale, d.lowest) * top_p;
-    for (size_t n = 64;; n *= 8) {
-        select_largest(d, n);
-        if (keep_mass(mass) || candidates_.size() < n || n >= d.logits.size()) return;
+    constexpr size_t n_bins = 1024;
+    constexpr float bins_a_nat = n_bins / 88.0F;  // a weight 87 nats below the largest is 0
+    const size_t n = d.logits.size();
+    const auto bin_of = [&](float logit) {
+        return static_cast<size_t>((d.largest - logit) * d.scale * bins_a_nat);
+    };
+    weights_.resize(n);
+    for (size_t i = 0; i < n; ++i)
+        weights_[i] = weight_of(d.logits[i], d.largest, d.scale, d.lowest);
+    std::array<double, n_bins> masses{};
+    for (size_t i = 0; i < n; ++i) {
+        if (weights_[i] > 0) masses[bin_of(d.logits[i])] += static_cast<double>(weights_[i]);
     }
+    const double target = std::accumulate(masses.begin(), masses.end(), 0.0) * top_p;
+    size_t bin = 0;
+    double before = 0;
+    while (bin + 1 < n_bins && before + masses[bin] < target)
+        before += masses[bin++];
+
+    candidates_.clear();
+    const auto take = [&](auto wanted) {
+        for (size_t i = 0; i < n; ++i) {
+            if (weights_[i] > 0 && wanted(bin_of(d.logits[i])))
+                candidates_.push_back({d.logits[i], static_cast<int32_t>(i), weights_[i]});
+        }
+    };
+    take([bin](size_t other) { return other == bin; });
+    std::sort(candidates_.begin(), candidates_.end(), better);
+    keep_mass(target - before);
+    const auto n_sorted = static_cast<std::ptrdiff_t>(candidates_.size());
+    std::sort(candidates_.begin(), candidates_.end(), by_id);
+    take([bin](size_t other) { return other < bin; });
+    std::inplace_merge(candidates_.begin(), candidates_.begin() + n_sorted, candidates_.end(), by_id);
 }
 
 }  // namespace mixserve::engine

@@ -51,16 +51,20 @@ class Sampler {
         float lowest;   // logits below it are out (min_p, bans)
     };
 
+    /// Best first, then by id.
+    static bool better(const Candidate& a, const Candidate& b);
+    static bool by_id(const Candidate& a, const Candidate& b);
     int32_t draw(const Distribution& d, const io::SamplingParams& params, double u);
     int32_t draw_from_all(const Distribution& d, double u);
     int32_t draw_from_candidates(double u);
     void select_largest(const Distribution& d, size_t n);
     void drop_below_largest(size_t n);
-    bool keep_mass(double mass);
+    void keep_mass(double mass);
     void keep_top_p(const Distribution& d, double top_p);
 
     std::vector<Candidate> candidates_;
-    std::vector<float> raw_;
+    std::vector<float> raw_;  // logits as they came
+    std::vector<float> weights_;
     std::vector<double> block_sums_;
 };
 

@@ -83,7 +83,7 @@ std::vector<double> reference_probabilities(const std::vector<float>& logits, co
 void expect_distribution(const std::vector<float>& logits, const io::SamplingParams& params,
                          const std::vector<int32_t>& prompt = {}, const std::vector<int32_t>& output = {},
                          const std::vector<int32_t>& banned = {}) {
-    constexpr int n_draws = 20'000;
+    constexpr int n_draws = 10'000;
     TokenCounts counts;
     counts.add_prompt(prompt);
     for (const int32_t token : output)
