@@ -108,35 +108,157 @@ ValueFunction value_function(int64_t n_rows, std::integer_sequence<int, Index...
 
 constexpr auto tile_rows = std::make_integer_sequence<int, max_tile_rows>();
 
-/// Keys and values of positions [first, first + n) into panels.
+/// Where the rows of a chunk's positions lie.
+struct ChunkRows {
+    const uint8_t* keys[attention_chunk];
+    const uint8_t* values[attention_chunk];
+    int64_t n = 0;
+};
+
+/// Positions [first, first + n); those of the next chunk, up to `end`, are fetched.
 template <class Stored>
-void LoadChunk(const AttentionTask& task, int64_t first, int64_t n, const AttentionScratch& s) {
-    using Bits = typename Stored::Bits;
+void FindChunk(const AttentionTask& task, int64_t first, int64_t end, ChunkRows& rows) {
     const KvCache& cache = *task.cache;
-    const int64_t head_dim = cache.head_dim;
-    const auto offset_of = [&](int64_t position) {
+    const int64_t row_bytes = cache.head_dim * static_cast<int64_t>(sizeof(typename Stored::Bits));
+    rows.n = std::min(attention_chunk, end - first);
+    const int64_t fetch_end = std::min(first + 2 * attention_chunk, end);
+    for (int64_t position = first; position < fetch_end;) {
         const int64_t block = task.block_table[position / cache.block_size];
-        return ((block * cache.n_kv_heads + task.kv_head) * cache.block_size + position % cache.block_size) *
-               head_dim;
-    };
-    const auto* keys = static_cast<const Bits*>(cache.keys);
-    const auto* values = static_cast<const Bits*>(cache.values);
-    for (int64_t j = 0; j < n; j += lanes) {
-        const uint8_t* rows[lanes];
-        for (int64_t lane = 0; lane < lanes; ++lane)
-            rows[lane] =
-                reinterpret_cast<const uint8_t*>(keys + offset_of(first + std::min(j + lane, n - 1)));
-        float* panel = s.keys + j / panel_width * panel_width * head_dim + j % panel_width;
-        widen_rows<Stored>(rows, 0, head_dim, panel, [](int64_t i, int64_t k) { return i + k; });
+        const int64_t in_block = position % cache.block_size;
+        const int64_t chunk_end = position < first + rows.n ? first + rows.n : fetch_end;
+        const int64_t n = std::min(cache.block_size - in_block, chunk_end - position);
+        const int64_t offset =
+            ((block * cache.n_kv_heads + task.kv_head) * cache.block_size + in_block) * row_bytes;
+        const auto* keys = static_cast<const uint8_t*>(cache.keys) + offset;
+        const auto* values = static_cast<const uint8_t*>(cache.values) + offset;
+        if (position < first + rows.n) {
+            for (int64_t i = 0; i < n; ++i) {
+                rows.keys[position - first + i] = keys + i * row_bytes;
+                rows.values[position - first + i] = values + i * row_bytes;
+            }
+        } else {
+            for (int64_t byte = 0; byte < n * row_bytes; byte += 64)
+                __builtin_prefetch(keys + byte, 0, 2);
+            for (int64_t byte = 0; byte < n * row_bytes; byte += 64)
+                __builtin_prefetch(values + byte, 0, 2);
+        }
+        position += n;
     }
-    for (int64_t j = 0; j < n; ++j) {
-        const Bits* row = values + offset_of(first + j);
+}
+
+/// Pointers to the keys of positions [j, j + lanes) of the chunk, the last standing in for those behind it.
+struct LaneKeys {
+    const uint8_t* rows[lanes];
+    LaneKeys(const ChunkRows& chunk, int64_t j) {
+        for (int64_t lane = 0; lane < lanes; ++lane)
+            rows[lane] = chunk.keys[std::min(j + lane, chunk.n - 1)];
+    }
+};
+
+/// Keys and values of a chunk into panels.
+template <class Stored>
+void FillPanels(const ChunkRows& chunk, int64_t head_dim, const AttentionScratch& s) {
+    for (int64_t j = 0; j < chunk.n; j += lanes) {
+        const LaneKeys keys(chunk, j);
+        float* panel = s.keys + j / panel_width * panel_width * head_dim + j % panel_width;
+        widen_rows<Stored>(keys.rows, 0, head_dim, panel, [](int64_t i, int64_t k) { return i + k; });
+    }
+    for (int64_t j = 0; j < chunk.n; ++j) {
+        const auto* row = reinterpret_cast<const typename Stored::Bits*>(chunk.values[j]);
         for (int64_t d = 0; d < head_dim; d += panel_width) {
             widen_row<Stored>(row + d, std::min(panel_width, head_dim - d),
                               s.values + (d * attention_chunk + j * panel_width));
         }
     }
 }
+
+/// What ScoreTile() gives, for a few rows: keys go from the cache through registers into the scores.
+template <class Stored, int Rows>
+void DirectScores(const ChunkRows& chunk, const float* HWY_RESTRICT q, int64_t head_dim,
+                  float* HWY_RESTRICT scores) {
+    const Floats f;
+    constexpr int64_t step = columns_at_once<Stored>;
+    constexpr int64_t bytes = static_cast<int64_t>(sizeof(typename Stored::Bits));
+    for (int64_t j = 0; j < chunk.n; j += lanes) {
+        const LaneKeys keys(chunk, j);
+        Vf sums[Rows];
+#pragma GCC unroll 4
+        for (int m = 0; m < Rows; ++m)
+            sums[m] = hn::Zero(f);
+        int64_t d = 0;
+        for (; d + step <= head_dim; d += step) {
+            for_columns<Stored>(keys.rows, d * bytes, [&](int i, Vf key) HWY_ATTR {
+#pragma GCC unroll 4
+                for (int m = 0; m < Rows; ++m)
+                    sums[m] = hn::MulAdd(hn::Set(f, q[(d + i) * Rows + m]), key, sums[m]);
+            });
+        }
+        for (int m = 0; m < Rows; ++m) {
+            float* row = scores + m * attention_chunk + j;
+            hn::StoreU(sums[m], f, row);
+            for (int64_t i = d; i < head_dim; ++i) {
+                for (int64_t lane = 0; lane < lanes; ++lane) {
+                    typename Stored::Bits bits;
+                    std::memcpy(&bits, keys.rows[lane] + i * bytes, sizeof(bits));
+                    row[lane] = multiply_add_one(q[i * Rows + m], Stored::widen(bits), row[lane]);
+                }
+            }
+        }
+    }
+}
+
+/// What ValueTile() gives, for a few rows.
+template <class Stored, int Rows>
+void DirectValues(const ChunkRows& chunk, const float* HWY_RESTRICT weights, const float* HWY_RESTRICT decay,
+                  int64_t head_dim, float* HWY_RESTRICT out, int64_t out_stride) {
+    const Floats f;
+    constexpr int n_vectors = Rows == 1 ? 8 : 4;
+    int64_t d = 0;
+    for (; d + n_vectors * lanes <= head_dim; d += n_vectors * lanes) {
+        Vf sums[Rows][n_vectors];
+#pragma GCC unroll 4
+        for (int m = 0; m < Rows; ++m) {
+#pragma GCC unroll 8
+            for (int v = 0; v < n_vectors; ++v)
+                sums[m][v] = hn::Zero(f);
+        }
+        for (int64_t j = 0; j < chunk.n; ++j) {
+            const auto* row = reinterpret_cast<const typename Stored::Bits*>(chunk.values[j]) + d;
+#pragma GCC unroll 8
+            for (int v = 0; v < n_vectors; ++v) {
+                const Vf value = Stored::load(row + v * lanes);
+#pragma GCC unroll 4
+                for (int m = 0; m < Rows; ++m)
+                    sums[m][v] = hn::MulAdd(hn::Set(f, weights[m * attention_chunk + j]), value, sums[m][v]);
+            }
+        }
+        for (int m = 0; m < Rows; ++m) {
+            const Vf factor = hn::Set(f, decay[m]);
+#pragma GCC unroll 8
+            for (int v = 0; v < n_vectors; ++v) {
+                float* at = out + m * out_stride + d + v * lanes;
+                hn::StoreU(hn::MulAdd(hn::LoadU(f, at), factor, sums[m][v]), f, at);
+            }
+        }
+    }
+    for (; d < head_dim; ++d) {
+        for (int m = 0; m < Rows; ++m) {
+            float sum = 0.0f;
+            for (int64_t j = 0; j < chunk.n; ++j) {
+                const auto* row = reinterpret_cast<const typename Stored::Bits*>(chunk.values[j]);
+                sum = multiply_add_one(weights[m * attention_chunk + j], Stored::widen(row[d]), sum);
+            }
+            float& at = out[m * out_stride + d];
+            at = multiply_add_one(at, decay[m], sum);
+        }
+    }
+}
+
+using DirectScoreFunction = void (*)(const ChunkRows&, const float*, int64_t, float*);
+using DirectValueFunction = void (*)(const ChunkRows&, const float*, const float*, int64_t, float*, int64_t);
+
+/// Up to this many rows, keys and values are used where they lie.
+constexpr int64_t max_direct_rows = 4;
 
 /// Scores of a row to weights exp(score - largest so far), zero outside positions [begin, end) of the chunk.
 void Softmax(float* HWY_RESTRICT scores, int64_t n, int64_t begin, int64_t end, float& largest, float& decay,
@@ -209,27 +331,43 @@ void Attend(const AttentionTask& task, const AttentionScratch& s) {
     std::fill_n(s.largest, n_rows,
                 -1e30f);  // below every score, and finite: no inf - inf before the first position
 
+    static constexpr DirectScoreFunction direct_scores[max_direct_rows] = {
+        DirectScores<Stored, 1>, DirectScores<Stored, 2>, DirectScores<Stored, 3>, DirectScores<Stored, 4>};
+    static constexpr DirectValueFunction direct_values[max_direct_rows] = {
+        DirectValues<Stored, 1>, DirectValues<Stored, 2>, DirectValues<Stored, 3>, DirectValues<Stored, 4>};
+    const bool direct = n_rows <= max_direct_rows;
+    ChunkRows chunk;
+
     const int64_t end = position_of(n_rows - 1) + 1;
     for (int64_t first = begin_of(0) / attention_chunk * attention_chunk; first < end;
          first += attention_chunk) {
-        const int64_t n = std::min(attention_chunk, end - first);
-        LoadChunk<Stored>(task, first, n, s);
+        FindChunk<Stored>(task, first, end, chunk);
+        const int64_t n = chunk.n;
+        if (!direct) FillPanels<Stored>(chunk, head_dim, s);
         for (int64_t t = 0; t < n_tiles; ++t) {
             const Range rows = partition(n_rows, n_tiles, t);
             if (position_of(rows.end - 1) < first) continue;
             float* scores = s.scores + rows.begin * attention_chunk;
-            for (int64_t j = 0; j < n; j += panel_width)
-                score_function(rows.size(), tile_rows)(s.q + rows.begin * head_dim, s.keys + j * head_dim,
-                                                       head_dim, scores + j);
+            if (direct) {
+                direct_scores[n_rows - 1](chunk, s.q, head_dim, scores);
+            } else {
+                for (int64_t j = 0; j < n; j += panel_width)
+                    score_function(rows.size(), tile_rows)(s.q + rows.begin * head_dim, s.keys + j * head_dim,
+                                                           head_dim, scores + j);
+            }
             for (int64_t row = rows.begin; row < rows.end; ++row) {
                 Softmax(s.scores + row * attention_chunk, n, std::max<int64_t>(0, begin_of(row) - first),
                         std::min(n, position_of(row) + 1 - first), s.largest[row], s.decay[row],
                         s.sums + row * 16);
             }
-            for (int64_t d = 0; d < head_dim; d += panel_width)
-                value_function(rows.size(), tile_rows)(scores, s.values + d * attention_chunk, n,
-                                                       s.decay + rows.begin, s.out + rows.begin * padded + d,
-                                                       padded);
+            if (direct) {
+                direct_values[n_rows - 1](chunk, scores, s.decay, head_dim, s.out, padded);
+            } else {
+                for (int64_t d = 0; d < head_dim; d += panel_width)
+                    value_function(rows.size(), tile_rows)(scores, s.values + d * attention_chunk, n,
+                                                           s.decay + rows.begin,
+                                                           s.out + rows.begin * padded + d, padded);
+            }
         }
     }
 

@@ -15,7 +15,7 @@ namespace {
 /// Packed inputs and hidden activations that exist at a time.
 constexpr int64_t max_chunk_bytes = 16 << 20;
 /// Outputs of one task.
-constexpr int64_t gate_strip = 128;
+constexpr int64_t gate_strip = 256;
 constexpr int64_t down_strip = 256;
 /// Up to this many rows an expert, reading its weights is what takes time: rows of `down` are read in long
 /// pieces.

@@ -159,12 +159,6 @@ HWY_INLINE void AddLine(const uint8_t* const* rows, int64_t offset, const float*
     }
 }
 
-/// acc + x * w as MulAdd does it on vectors.
-HWY_INLINE float multiply_add_one(float x, float w, float acc) {
-    const hn::CappedTag<float, 1> one;
-    return hn::GetLane(hn::MulAdd(hn::Set(one, x), hn::Set(one, w), hn::Set(one, acc)));
-}
-
 /// out_in, one tile: the sums stay in registers while cache lines of `lanes` rows pass.
 template <class Stored, int Rows>
 void DirectOutIn(const Weight& weight, int64_t first_out, int64_t n_out, const RowTile& tile,

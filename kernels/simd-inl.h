@@ -215,6 +215,12 @@ HWY_INLINE void widen_row(const typename Stored::Bits* row, int64_t n, float* HW
         panel[i] = i < n ? Stored::widen(row[i]) : 0.0f;
 }
 
+/// acc + x * w as MulAdd does it on vectors.
+HWY_INLINE float multiply_add_one(float x, float w, float acc) {
+    const hn::CappedTag<float, 1> one;
+    return hn::GetLane(hn::MulAdd(hn::Set(one, x), hn::Set(one, w), hn::Set(one, acc)));
+}
+
 /// The sums over a panel [n][panel_width] for `Rows` rows of x, element k of row m at x[m * row_stride + k *
 /// k_stride]: for each output one chain of fused products in rising k, from zero.
 template <int Rows>
