@@ -7,6 +7,8 @@
 namespace mixserve::text {
 namespace {
 
+using Words = std::vector<std::string_view>;
+
 /// Parses and renders; anything but a text or an Error ends the test (a crash, a hang, another exception).
 void feed(const std::string& source, const ordered_json& context, int* n_rendered) {
     try {
@@ -17,133 +19,21 @@ void feed(const std::string& source, const ordered_json& context, int* n_rendere
     }
 }
 
-const std::vector<std::string>& words() {
-    static const std::vector<std::string> list = {"{{",
-                                                  "}}",
-                                                  "{%",
-                                                  "%}",
-                                                  "{{-",
-                                                  "-}}",
-                                                  "{%-",
-                                                  "-%}",
-                                                  "{#",
-                                                  "#}",
-                                                  "{% if ",
-                                                  "{% endif %}",
-                                                  "{% for ",
-                                                  "{% endfor %}",
-                                                  "{% else %}",
-                                                  "{% elif ",
-                                                  "{% set ",
-                                                  "{% endset %}",
-                                                  "{% macro ",
-                                                  "{% endmacro %}",
-                                                  "{% call ",
-                                                  "{% endcall %}",
-                                                  "{% raw %}",
-                                                  "{% endraw %}",
-                                                  "{% filter ",
-                                                  "{% endfilter %}",
-                                                  "{% with ",
-                                                  "{% endwith %}",
-                                                  "{% generation %}",
-                                                  "{% endgeneration %}",
-                                                  "{% break %}",
-                                                  "{% continue %}",
-                                                  "{% block b %}",
-                                                  "{% endblock %}",
-                                                  "x",
-                                                  "m",
-                                                  "messages",
-                                                  "loop",
-                                                  "namespace",
-                                                  "range(3)",
-                                                  "ns",
-                                                  "ns.x",
-                                                  "=",
-                                                  "in",
-                                                  "not",
-                                                  "and",
-                                                  "or",
-                                                  "is",
-                                                  "if",
-                                                  "else",
-                                                  "recursive",
-                                                  "defined",
-                                                  "string",
-                                                  "mapping",
-                                                  "(",
-                                                  ")",
-                                                  "[",
-                                                  "]",
-                                                  "{",
-                                                  "}",
-                                                  ",",
-                                                  ".",
-                                                  ":",
-                                                  "|",
-                                                  "~",
-                                                  "+",
-                                                  "-",
-                                                  "*",
-                                                  "/",
-                                                  "//",
-                                                  "%",
-                                                  "**",
-                                                  "==",
-                                                  "<",
-                                                  ">=",
-                                                  "1",
-                                                  "0",
-                                                  "-1",
-                                                  "2.5",
-                                                  "1e9",
-                                                  "'a'",
-                                                  "\"\\n\"",
-                                                  "'%s'",
-                                                  "'{}'",
-                                                  "true",
-                                                  "none",
-                                                  "tojson",
-                                                  "upper",
-                                                  "join",
-                                                  "map",
-                                                  "select",
-                                                  "list",
-                                                  "sort",
-                                                  "first",
-                                                  "length",
-                                                  "trim",
-                                                  "items",
-                                                  "default",
-                                                  "replace('a','b')",
-                                                  "format",
-                                                  "split(' ')",
-                                                  "strip()",
-                                                  "get('role')",
-                                                  "role",
-                                                  "content",
-                                                  "caller()",
-                                                  "kwargs",
-                                                  "varargs",
-                                                  " ",
-                                                  "\n",
-                                                  "é",
-                                                  "✓",
-                                                  "raise_exception",
-                                                  "loop.last",
-                                                  "loop(x)",
-                                                  "cycler(1,2)",
-                                                  "loop.changed(x)",
-                                                  "groupby('role')",
-                                                  "[::-1]",
-                                                  "[1:]",
-                                                  "indent",
-                                                  "int",
-                                                  "round",
-                                                  "tojson(indent=2)"};
-    return list;
-}
+// clang-format off
+const Words words = {
+    "{{", "}}", "{%", "%}", "{{-", "-}}", "{%-", "-%}", "{#", "#}", "{% if ", "{% endif %}", "{% for ",
+    "{% endfor %}", "{% else %}", "{% elif ", "{% set ", "{% endset %}", "{% macro ", "{% endmacro %}",
+    "{% call ", "{% endcall %}", "{% raw %}", "{% endraw %}", "{% filter ", "{% endfilter %}", "{% with ",
+    "{% endwith %}", "{% generation %}", "{% endgeneration %}", "{% break %}", "{% continue %}",
+    "{% block b %}", "{% endblock %}", "x", "m", "messages", "loop", "namespace", "range(3)", "ns", "ns.x",
+    "=", "in", "not", "and", "or", "is", "if", "else", "recursive", "defined", "string", "mapping", "(",
+    ")", "[", "]", "{", "}", ",", ".", ":", "|", "~", "+", "-", "*", "/", "//", "%", "**", "==", "<", ">=",
+    "1", "0", "-1", "2.5", "1e9", "'a'", "\"\\n\"", "'%s'", "'{}'", "true", "none", "tojson", "upper",
+    "join", "map", "select", "list", "sort", "first", "length", "trim", "items", "default",
+    "replace('a','b')", "format", "split(' ')", "strip()", "get('role')", "role", "content", "caller()",
+    "kwargs", "varargs", " ", "\n", "é", "✓", "raise_exception", "loop.last", "loop(x)", "cycler(1,2)",
+    "loop.changed(x)", "groupby('role')", "[::-1]", "[1:]", "indent", "int", "round", "tojson(indent=2)"};
+// clang-format on
 
 /// One small damage: bytes dropped, doubled, swapped, or a word put in.
 std::string mutate(std::string source, std::mt19937& random) {
@@ -163,10 +53,10 @@ std::string mutate(std::string source, std::mt19937& random) {
                 source[at] = static_cast<char>(below(256));
                 break;
             case 3:
-                source.insert(at, words()[below(words().size())]);
+                source.insert(at, words[below(words.size())]);
                 break;
             default:
-                source.replace(at, length, words()[below(words().size())]);
+                source.replace(at, length, words[below(words.size())]);
                 break;
         }
     }
@@ -201,106 +91,57 @@ TEST(FuzzChatTemplate, SoupOfWords) {
         std::string source;
         const size_t n_words = 1 + std::uniform_int_distribution<size_t>(0, 24)(random);
         for (size_t k = 0; k < n_words; ++k)
-            source += words()[std::uniform_int_distribution<size_t>(0, words().size() - 1)(random)];
+            source += words[std::uniform_int_distribution<size_t>(0, words.size() - 1)(random)];
         feed(source, context, &n_rendered);
     }
     EXPECT_GT(n_rendered, 100);
 }
 
-/// Well-formed expressions, so that the evaluator is reached more often than by soup.
+// clang-format off
+const Words values = {
+    "x", "messages", "1", "-7", "2.5", "1e17", "'a b'", "'é✓'", "''", "[]", "{}", "(1, 2)", "none", "true",
+    "range(5)", "nope", "{'k': 1}", "'%s-%d'", "'{}{:>9}'", "'\\n\\n'", "namespace(a=1)", "cycler(1, 2)",
+    "170141183460469231731687303715884105727"};
+// clang-format on
+const Words operators = {"+", "-", "*", "/", "//", "%", "**", "~", "==", "<", "in", "and", "or"};
+// clang-format off
+const Words filters = {
+    "upper", "title", "length", "first", "last", "list", "join(',')", "sort", "reverse", "sum", "min",
+    "unique|list", "int", "float", "abs", "round(2)", "string", "tojson(indent=1)", "map('string')|list",
+    "select|list", "items|list", "dictsort", "batch(2)|list", "slice(3)|list", "replace('a', 'b')",
+    "indent", "e", "safe", "wordcount", "urlencode", "groupby('role')", "truncate(3)", "center(9)",
+    "format(1, 2)", "default(1)", "round(-2, 'ceil')", "capitalize"};
+const Words methods = {
+    "upper()", "split()", "rsplit('a', 1)", "strip('ab')", "items()", "get('k')", "join(['a'])",
+    "format(1, 2)", "count('a')", "index(1)", "splitlines()", "zfill(9)", "partition(' ')", "k", "next()",
+    "title()", "find('✓')"};
+// clang-format on
+const Words subscripts = {"0", "-1", "1:", "::-1", ":-2", "5:1:-2", "'k'", "::9223372036854775807"};
+const Words tests = {"defined", "string",  "odd",   "iterable",      "sequence",
+                     "eq(1)",   "in([1])", "lower", "divisibleby(2)"};
+
+/// A well-formed expression, so that the evaluator is reached more often than by soup.
 std::string expression(std::mt19937& random, int depth) {
-    const auto pick = [&](std::initializer_list<const char*> options) {
-        return std::string(
-            *(options.begin() + std::uniform_int_distribution<size_t>(0, options.size() - 1)(random)));
+    const auto pick = [&](const Words& from) {
+        return from[std::uniform_int_distribution<size_t>(0, from.size() - 1)(random)];
     };
-    const auto inner = [&] { return expression(random, depth - 1); };
-    if (depth == 0) {
-        return pick({"x",
-                     "messages",
-                     "1",
-                     "-7",
-                     "2.5",
-                     "1e17",
-                     "'a b'",
-                     "'é✓'",
-                     "''",
-                     "[]",
-                     "{}",
-                     "(1, 2)",
-                     "none",
-                     "true",
-                     "range(5)",
-                     "nope",
-                     "{'k': 1}",
-                     "'%s-%d'",
-                     "'{}{:>9}'",
-                     "'\\n\\n'",
-                     "namespace(a=1)",
-                     "cycler(1, 2)",
-                     "170141183460469231731687303715884105727"});
-    }
+    if (depth == 0) return std::string(pick(values));
+    const std::string a = expression(random, depth - 1);
     switch (std::uniform_int_distribution<int>(0, 6)(random)) {
         case 0:
-            return "(" + inner() +
-                   pick({" + ", " - ", " * ", " / ", " // ", " % ", " ** ", " ~ ", " == ", " < ", " in ",
-                         " and ", " or "}) +
-                   inner() + ")";
+            return fmt::format("({} {} {})", a, pick(operators), expression(random, depth - 1));
         case 1:
-            return inner() + "|" +
-                   pick({"upper",
-                         "title",
-                         "length",
-                         "first",
-                         "last",
-                         "list",
-                         "join(',')",
-                         "sort",
-                         "reverse",
-                         "sum",
-                         "min",
-                         "unique|list",
-                         "int",
-                         "float",
-                         "abs",
-                         "round(2)",
-                         "string",
-                         "tojson(indent=1)",
-                         "map('string')|list",
-                         "select|list",
-                         "items|list",
-                         "dictsort",
-                         "batch(2)|list",
-                         "slice(3)|list",
-                         "replace('a', 'b')",
-                         "indent",
-                         "e",
-                         "safe",
-                         "wordcount",
-                         "urlencode",
-                         "groupby('role')",
-                         "truncate(3)",
-                         "center(9)",
-                         "format(1, 2)",
-                         "default(1)",
-                         "round(-2, 'ceil')",
-                         "capitalize"});
+            return fmt::format("{}|{}", a, pick(filters));
         case 2:
-            return "(" + inner() + ")." +
-                   pick({"upper()", "split()", "rsplit('a', 1)", "strip('ab')", "items()", "get('k')",
-                         "join(['a'])", "format(1, 2)", "count('a')", "index(1)", "splitlines()", "zfill(9)",
-                         "partition(' ')", "k", "next()", "title()", "find('✓')"});
+            return fmt::format("({}).{}", a, pick(methods));
         case 3:
-            return "(" + inner() + ")[" +
-                   pick({"0", "-1", "1:", "::-1", ":-2", "5:1:-2", "'k'", "::9223372036854775807"}) + "]";
+            return fmt::format("({})[{}]", a, pick(subscripts));
         case 4:
-            return "(" + inner() + " if " + inner() + " else " + inner() + ")";
+            return fmt::format("({} if {} else 'x')", a, expression(random, depth - 1));
         case 5:
-            return "[" + inner() + ", " + inner() + "]";
+            return fmt::format("[{}, {}]", a, expression(random, depth - 1));
         default:
-            return "(" + inner() + " is " +
-                   pick({"defined", "string", "odd", "iterable", "sequence", "eq(1)", "in([1])", "lower",
-                         "divisibleby(2)"}) +
-                   ")";
+            return fmt::format("({} is {})", a, pick(tests));
     }
 }
 
@@ -309,7 +150,7 @@ TEST(FuzzChatTemplate, RandomExpressions) {
     const ordered_json context = ordered_json::parse(small_context);
     int n_rendered = 0;
     for (int i = 0; i < 20000; ++i)
-        feed("{{ " + expression(random, i % 5) + " }}", context, &n_rendered);
+        feed(fmt::format("{{{{ {} }}}}", expression(random, i % 5)), context, &n_rendered);
     EXPECT_GT(n_rendered, 5000);
 }
 

@@ -1,2 +1,4 @@
 mixserve_test(fuzz/test_fuzz_safetensors LIBRARIES mixserve_test_checkpoints)
+mixserve_test(fuzz/test_fuzz_prompts)
 mixserve_test(fuzz/test_fuzz_chat_template)
+mixserve_test(fuzz/test_fuzz_tokenizer)
