@@ -115,34 +115,36 @@ struct ChunkRows {
     int64_t n = 0;
 };
 
-/// Positions [first, first + n); those of the next chunk, up to `end`, are fetched.
+/// Positions [first, min(first + attention_chunk, end)).
 template <class Stored>
 void FindChunk(const AttentionTask& task, int64_t first, int64_t end, ChunkRows& rows) {
     const KvCache& cache = *task.cache;
     const int64_t row_bytes = cache.head_dim * static_cast<int64_t>(sizeof(typename Stored::Bits));
-    rows.n = std::min(attention_chunk, end - first);
-    const int64_t fetch_end = std::min(first + 2 * attention_chunk, end);
-    for (int64_t position = first; position < fetch_end;) {
-        const int64_t block = task.block_table[position / cache.block_size];
-        const int64_t in_block = position % cache.block_size;
-        const int64_t chunk_end = position < first + rows.n ? first + rows.n : fetch_end;
-        const int64_t n = std::min(cache.block_size - in_block, chunk_end - position);
-        const int64_t offset =
+    rows.n = std::clamp<int64_t>(end - first, 0, attention_chunk);
+    for (int64_t i = 0; i < rows.n;) {
+        const int64_t block = task.block_table[(first + i) / cache.block_size];
+        const int64_t in_block = (first + i) % cache.block_size;
+        const int64_t block_end = std::min(i + cache.block_size - in_block, rows.n);
+        int64_t offset =
             ((block * cache.n_kv_heads + task.kv_head) * cache.block_size + in_block) * row_bytes;
-        const auto* keys = static_cast<const uint8_t*>(cache.keys) + offset;
-        const auto* values = static_cast<const uint8_t*>(cache.values) + offset;
-        if (position < first + rows.n) {
-            for (int64_t i = 0; i < n; ++i) {
-                rows.keys[position - first + i] = keys + i * row_bytes;
-                rows.values[position - first + i] = values + i * row_bytes;
-            }
-        } else {
-            for (int64_t byte = 0; byte < n * row_bytes; byte += 64)
-                __builtin_prefetch(keys + byte, 0, 2);
-            for (int64_t byte = 0; byte < n * row_bytes; byte += 64)
-                __builtin_prefetch(values + byte, 0, 2);
+        for (; i < block_end; ++i, offset += row_bytes) {
+            rows.keys[i] = static_cast<const uint8_t*>(cache.keys) + offset;
+            rows.values[i] = static_cast<const uint8_t*>(cache.values) + offset;
         }
-        position += n;
+    }
+}
+
+/// Fetches `n_lines` cache lines from line `first_line` of the rows [first, n), which follow each other.
+HWY_INLINE void fetch_lines(const uint8_t* const* rows, int64_t n, int64_t lines_in_row, int64_t first,
+                            int64_t first_line, int64_t n_lines) {
+    int64_t row = first + first_line / lines_in_row;
+    int64_t line = first_line % lines_in_row;
+    for (int64_t i = 0; i < n_lines && row < n; ++i) {
+        __builtin_prefetch(rows[row] + line * 64, 0, 2);
+        if (++line == lines_in_row) {
+            line = 0;
+            ++row;
+        }
     }
 }
 
@@ -172,13 +174,15 @@ void FillPanels(const ChunkRows& chunk, int64_t head_dim, const AttentionScratch
     }
 }
 
-/// What ScoreTile() gives, for a few rows: keys go from the cache through registers into the scores.
+/// What ScoreTile() gives, for a few rows: keys go from the cache through registers into the scores, while
+/// those of the next chunk are fetched.
 template <class Stored, int Rows>
-void DirectScores(const ChunkRows& chunk, const float* HWY_RESTRICT q, int64_t head_dim,
-                  float* HWY_RESTRICT scores) {
+void DirectScores(const ChunkRows& chunk, const ChunkRows& next, const float* HWY_RESTRICT q,
+                  int64_t head_dim, float* HWY_RESTRICT scores) {
     const Floats f;
     constexpr int64_t step = columns_at_once<Stored>;
     constexpr int64_t bytes = static_cast<int64_t>(sizeof(typename Stored::Bits));
+    const int64_t lines_in_row = std::max<int64_t>(head_dim * bytes / 64, 1);
     for (int64_t j = 0; j < chunk.n; j += lanes) {
         const LaneKeys keys(chunk, j);
         Vf sums[Rows];
@@ -187,6 +191,8 @@ void DirectScores(const ChunkRows& chunk, const float* HWY_RESTRICT q, int64_t h
             sums[m] = hn::Zero(f);
         int64_t d = 0;
         for (; d + step <= head_dim; d += step) {
+            constexpr int64_t n_lines = step * bytes * lanes / 64;
+            fetch_lines(next.keys, next.n, lines_in_row, j, d / step * n_lines, n_lines);
             for_columns<Stored>(keys.rows, d * bytes, [&](int i, Vf key) HWY_ATTR {
 #pragma GCC unroll 4
                 for (int m = 0; m < Rows; ++m)
@@ -209,8 +215,9 @@ void DirectScores(const ChunkRows& chunk, const float* HWY_RESTRICT q, int64_t h
 
 /// What ValueTile() gives, for a few rows.
 template <class Stored, int Rows>
-void DirectValues(const ChunkRows& chunk, const float* HWY_RESTRICT weights, const float* HWY_RESTRICT decay,
-                  int64_t head_dim, float* HWY_RESTRICT out, int64_t out_stride) {
+void DirectValues(const ChunkRows& chunk, const ChunkRows& next, const float* HWY_RESTRICT weights,
+                  const float* HWY_RESTRICT decay, int64_t head_dim, float* HWY_RESTRICT out,
+                  int64_t out_stride) {
     const Floats f;
     constexpr int n_vectors = Rows == 1 ? 8 : 4;
     int64_t d = 0;
@@ -224,6 +231,15 @@ void DirectValues(const ChunkRows& chunk, const float* HWY_RESTRICT weights, con
         }
         for (int64_t j = 0; j < chunk.n; ++j) {
             const auto* row = reinterpret_cast<const typename Stored::Bits*>(chunk.values[j]) + d;
+            if (j < next.n) {
+                constexpr int64_t bytes =
+                    n_vectors * lanes * static_cast<int64_t>(sizeof(typename Stored::Bits));
+                const uint8_t* ahead =
+                    next.values[j] + d * static_cast<int64_t>(sizeof(typename Stored::Bits));
+#pragma GCC unroll 8
+                for (int64_t byte = 0; byte < bytes; byte += 64)
+                    __builtin_prefetch(ahead + byte, 0, 2);
+            }
 #pragma GCC unroll 8
             for (int v = 0; v < n_vectors; ++v) {
                 const Vf value = Stored::load(row + v * lanes);
@@ -254,8 +270,9 @@ void DirectValues(const ChunkRows& chunk, const float* HWY_RESTRICT weights, con
     }
 }
 
-using DirectScoreFunction = void (*)(const ChunkRows&, const float*, int64_t, float*);
-using DirectValueFunction = void (*)(const ChunkRows&, const float*, const float*, int64_t, float*, int64_t);
+using DirectScoreFunction = void (*)(const ChunkRows&, const ChunkRows&, const float*, int64_t, float*);
+using DirectValueFunction = void (*)(const ChunkRows&, const ChunkRows&, const float*, const float*, int64_t,
+                                     float*, int64_t);
 
 /// Up to this many rows, keys and values are used where they lie.
 constexpr int64_t max_direct_rows = 4;
@@ -337,11 +354,14 @@ void Attend(const AttentionTask& task, const AttentionScratch& s) {
         DirectValues<Stored, 1>, DirectValues<Stored, 2>, DirectValues<Stored, 3>, DirectValues<Stored, 4>};
     const bool direct = n_rows <= max_direct_rows;
     ChunkRows chunk;
+    ChunkRows next;
 
     const int64_t end = position_of(n_rows - 1) + 1;
-    for (int64_t first = begin_of(0) / attention_chunk * attention_chunk; first < end;
-         first += attention_chunk) {
-        FindChunk<Stored>(task, first, end, chunk);
+    const int64_t begin = begin_of(0) / attention_chunk * attention_chunk;
+    FindChunk<Stored>(task, begin, end, next);
+    for (int64_t first = begin; first < end; first += attention_chunk) {
+        chunk = next;
+        FindChunk<Stored>(task, first + attention_chunk, end, next);
         const int64_t n = chunk.n;
         if (!direct) FillPanels<Stored>(chunk, head_dim, s);
         for (int64_t t = 0; t < n_tiles; ++t) {
@@ -349,7 +369,7 @@ void Attend(const AttentionTask& task, const AttentionScratch& s) {
             if (position_of(rows.end - 1) < first) continue;
             float* scores = s.scores + rows.begin * attention_chunk;
             if (direct) {
-                direct_scores[n_rows - 1](chunk, s.q, head_dim, scores);
+                direct_scores[n_rows - 1](chunk, next, s.q, head_dim, scores);
             } else {
                 for (int64_t j = 0; j < n; j += panel_width)
                     score_function(rows.size(), tile_rows)(s.q + rows.begin * head_dim, s.keys + j * head_dim,
@@ -361,7 +381,7 @@ void Attend(const AttentionTask& task, const AttentionScratch& s) {
                         s.sums + row * 16);
             }
             if (direct) {
-                direct_values[n_rows - 1](chunk, scores, s.decay, head_dim, s.out, padded);
+                direct_values[n_rows - 1](chunk, next, scores, s.decay, head_dim, s.out, padded);
             } else {
                 for (int64_t d = 0; d < head_dim; d += panel_width)
                     value_function(rows.size(), tile_rows)(scores, s.values + d * attention_chunk, n,
