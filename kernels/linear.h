@@ -23,8 +23,8 @@ struct Weight {
 /// y[m, o] = bias[o] + sum_i x[m, i] * W[o, i], in f32.
 ///   x [n_rows, n_in] with row stride `x_stride`, y [n_rows, n_out] with row stride `y_stride`, bias [n_out]
 ///   or null (f32).
-/// The order of each sum depends on n_in alone: a row's result has the same bits whatever rows are beside it,
-/// for any number of threads and for either layout of W.
+/// The order of each sum depends on n_in and the stored type alone (kernels/product.h): a row's result has
+/// the same bits whatever rows are beside it, for any number of threads and for either layout of W.
 void linear(const float* x, int64_t x_stride, int64_t n_rows, const Weight& weight, const float* bias,
             float* y, int64_t y_stride, device::Stream& stream);
 

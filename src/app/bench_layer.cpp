@@ -8,6 +8,7 @@
 #include "app/size_list.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "comm/agree.h"
 
 namespace mixserve::app {
 namespace {
@@ -149,7 +150,9 @@ ordered_json to_json(const LayerShape& s) {
 
 int run_bench_layer(Arguments arguments) {
     Options o;
-    if (!read_options(arguments, o)) return exit_ok;
+    bool wanted = false;
+    comm::agree(comm::Communicator::world(), [&] { wanted = read_options(arguments, o); });
+    if (!wanted) return exit_ok;
     device::Stream stream(o.n_threads);
     const MachineLimits limits = measure_limits(stream);
     fmt::print("{} threads; reading memory {:.1f} GB/s; oneDNN f32 product {}\n", o.n_threads,

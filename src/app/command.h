@@ -8,7 +8,8 @@ namespace mixserve::app {
 /// Arguments after the command's name.
 using Arguments = std::span<char* const>;
 
-/// A command of the program. `needs_ranks`: MPI is started for it; others run as one process and refuse several.
+/// A command of the program. `needs_ranks`: MPI is started for it; others run as one process and refuse
+/// several.
 struct Command {
     std::string_view name;
     std::string_view summary;

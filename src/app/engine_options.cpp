@@ -170,9 +170,11 @@ EngineOptions read_engine_options(const po::variables_map& values) {
     o.parallel.expert_split = one_of("expert-split", values["expert-split"].as<std::string>(), expert_splits);
     constexpr std::array<std::pair<std::string_view, comm::WireType>, 3> wire_types{
         {{"f32", comm::WireType::f32}, {"bf16", comm::WireType::bf16}, {"int8", comm::WireType::int8}}};
-    o.parallel.exchange_dtype = one_of("exchange-dtype", values["exchange-dtype"].as<std::string>(), wire_types);
-    require_usage(o.parallel.exchange_dtype == comm::WireType::f32 || o.parallel.strategy == comm::Strategy::fused,
-                  "--exchange-dtype {} goes with --strategy fused", values["exchange-dtype"].as<std::string>());
+    o.parallel.exchange_dtype =
+        one_of("exchange-dtype", values["exchange-dtype"].as<std::string>(), wire_types);
+    require_usage(
+        o.parallel.exchange_dtype == comm::WireType::f32 || o.parallel.strategy == comm::Strategy::fused,
+        "--exchange-dtype {} goes with --strategy fused", values["exchange-dtype"].as<std::string>());
     o.parallel.n_threads = static_cast<int>(optional_positive(values, "threads-per-rank").value_or(0));
     o.parallel.kv_block_size = positive(values, "block-size");
     o.parallel.kv_cache_dtype =

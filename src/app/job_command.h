@@ -4,7 +4,8 @@
 
 namespace mixserve::app {
 
-/// `run` (generates) or `score` (log-probabilities of what is given): the same job over the same files and ranks.
+/// `run` (generates) or `score` (log-probabilities of what is given): the same job over the same files and
+/// ranks.
 int run_job(Arguments arguments, bool scores);
 
 }  // namespace mixserve::app

@@ -2,6 +2,8 @@
 
 namespace mixserve::app {
 
-int run_run(Arguments arguments) { return run_job(arguments, false); }
+int run_run(Arguments arguments) {
+    return run_job(arguments, false);
+}
 
 }  // namespace mixserve::app

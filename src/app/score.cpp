@@ -2,6 +2,8 @@
 
 namespace mixserve::app {
 
-int run_score(Arguments arguments) { return run_job(arguments, true); }
+int run_score(Arguments arguments) {
+    return run_job(arguments, true);
+}
 
 }  // namespace mixserve::app

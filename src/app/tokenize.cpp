@@ -66,6 +66,8 @@ std::optional<TokenizeOptions> parse(Arguments arguments) {
                            values["no-special"].as<bool>()};
     require_usage(parsed.hf_dir.empty() != parsed.model.empty(),
                   "give the tokenizer as one of --hf-dir DIR and --model M.h5");
+    require_usage(!std::filesystem::exists(parsed.output),
+                  "--output {}: there is such a file; give a new name", parsed.output);
     return parsed;
 }
 

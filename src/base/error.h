@@ -11,7 +11,8 @@ namespace mixserve {
 /// The program's exit codes (DESIGN.md section 1).
 enum ExitCode : int { exit_ok = 0, exit_failure = 1, exit_usage = 2, exit_stopped = 75 };
 
-/// Whatever ends the program. The text says what is wrong, where, and what to do; it is printed once, by app/main.
+/// Whatever ends the program. The text says what is wrong, where, and what to do; it is printed once, by
+/// app/main.
 class Error : public std::runtime_error {
   public:
     explicit Error(const std::string& text, ExitCode code = exit_failure)
@@ -58,7 +59,8 @@ std::string errno_text(int code);
 #ifdef NDEBUG
 #define MIXSERVE_ASSERT(condition) static_cast<void>(0)
 #else
-#define MIXSERVE_ASSERT(condition) \
-    ((condition) ? static_cast<void>(0) \
-                 : throw ::mixserve::Error(fmt::format("{}:{}: broken contract: {}", __FILE__, __LINE__, #condition)))
+#define MIXSERVE_ASSERT(condition)          \
+    ((condition) ? static_cast<void>(0)     \
+                 : throw ::mixserve::Error( \
+                       fmt::format("{}:{}: broken contract: {}", __FILE__, __LINE__, #condition)))
 #endif

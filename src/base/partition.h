@@ -12,7 +12,8 @@ struct Range {
     bool contains(int64_t i) const { return begin <= i && i < end; }
 };
 
-/// Part `part` of `n_items` items cut into `n_parts` contiguous parts; the first `n_items % n_parts` parts have one more.
+/// Part `part` of `n_items` items cut into `n_parts` contiguous parts; the first `n_items % n_parts` parts
+/// have one more.
 constexpr Range partition(int64_t n_items, int64_t n_parts, int64_t part) {
     const int64_t small = n_items / n_parts;
     const int64_t n_large = n_items % n_parts;

@@ -6,7 +6,8 @@ namespace mixserve {
 
 std::string_view name(Phase phase) {
     static constexpr std::array<std::string_view, n_phases> names{
-        "schedule", "attention", "router", "dispatch", "experts", "combine", "logits", "sampling", "output", "idle"};
+        "schedule", "attention", "router",   "dispatch", "experts",
+        "combine",  "logits",    "sampling", "output",   "idle"};
     return names[static_cast<size_t>(phase)];
 }
 
@@ -26,6 +27,8 @@ std::array<double, n_phases> PhaseTimer::take() {
     return std::exchange(seconds_, {});
 }
 
-std::vector<TraceSpan> PhaseTimer::take_spans() { return std::exchange(spans_, {}); }
+std::vector<TraceSpan> PhaseTimer::take_spans() {
+    return std::exchange(spans_, {});
+}
 
 }  // namespace mixserve

@@ -10,7 +10,18 @@
 namespace mixserve {
 
 /// What a step's time is spent on. `idle` is waiting for other ranks.
-enum class Phase : uint8_t { schedule, attention, router, dispatch, experts, combine, logits, sampling, output, idle };
+enum class Phase : uint8_t {
+    schedule,
+    attention,
+    router,
+    dispatch,
+    experts,
+    combine,
+    logits,
+    sampling,
+    output,
+    idle
+};
 inline constexpr int n_phases = 10;
 std::string_view name(Phase phase);
 

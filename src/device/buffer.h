@@ -6,8 +6,9 @@
 
 namespace mixserve::device {
 
-/// Memory for weights, caches and activations, 4 KiB aligned (large ones on huge pages where the system grants them).
-/// Not initialised: pages become resident when first written. Throws Error naming the size when there is no memory.
+/// Memory for weights, caches and activations, 4 KiB aligned (large ones on huge pages where the system
+/// grants them). Not initialised: pages become resident when first written. Throws Error naming the size when
+/// there is no memory.
 class Buffer {
   public:
     Buffer() = default;

@@ -28,10 +28,11 @@ int64_t agree_kv_blocks(const model::ModelConfig& config, const model::RankLayou
     int64_t n_blocks[] = {std::min(bytes / block_bytes, options.max_num_seqs * blocks_a_sequence)};
     topology.world.all_reduce(std::span<int64_t>(n_blocks), comm::ReduceOp::min);
     comm::agree(topology.world, [&] {
-        require_usage(n_blocks[0] > 0,
-                      "the KV cache has no room: a block of {} tokens takes {} bytes a rank, and there are {}; raise "
-                      "--kv-cache-memory or use more ranks",
-                      options.kv_block_size, block_bytes, bytes);
+        require_usage(
+            n_blocks[0] > 0,
+            "the KV cache has no room: a block of {} tokens takes {} bytes a rank, and there are {}; raise "
+            "--kv-cache-memory or use more ranks",
+            options.kv_block_size, block_bytes, bytes);
     });
     return n_blocks[0];
 }
@@ -50,8 +51,9 @@ RankModel::RankModel(const model::ModelConfig& config, const comm::Topology& top
           options.strategy == comm::Strategy::tp ? topology.world : topology.node,
           topology.node_shares_memory && (options.strategy != comm::Strategy::tp || topology.n_nodes == 1),
           timer_)),
-      exchange_(comm::make_exchange(options.strategy, {topology, stream_, timer_, config.hidden_size,
-                                                       config.num_experts, options.expert_split, options.exchange_dtype})),
+      exchange_(comm::make_exchange(options.strategy,
+                                    {topology, stream_, timer_, config.hidden_size, config.num_experts,
+                                     options.expert_split, options.exchange_dtype})),
       weights_(model::load_weights(config_, layout_, source, progress)),
       rope_(model::make_rope_table(config_, options.max_model_len)) {
     topology.world.barrier();  // all weights are in memory before anyone measures what is left

@@ -92,7 +92,8 @@ struct LineParser {
             if (given(object, key) == nullptr) throw ValueError(fmt::format("'{}' is missing", key));
         }
         const std::string& method = text_of(object["method"], "method");
-        if (method != "POST") throw ValueError(fmt::format("'method' must be POST, not {}", in_quotes(method)));
+        if (method != "POST")
+            throw ValueError(fmt::format("'method' must be POST, not {}", in_quotes(method)));
         const std::string& url = text_of(object["url"], "url");
         if (url != "/v1/completions" && url != "/v1/chat/completions")
             throw ValueError(

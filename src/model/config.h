@@ -30,8 +30,9 @@ struct RopeConfig {
     bool truncate = true;           // yarn: correction range rounded to whole dimensions
     double low_freq_factor = 1.0;   // llama3
     double high_freq_factor = 4.0;  // llama3
-    /// Checkpoints are run with f32 frequencies. A reference that casts the whole module with model.to(bfloat16), its
-    /// rotary buffers included, has rounded ones, and differs visibly after some tens of positions.
+    /// Checkpoints are run with f32 frequencies. A reference that casts the whole module with
+    /// model.to(bfloat16), its rotary buffers included, has rounded ones, and differs visibly after some tens
+    /// of positions.
     DType frequency_dtype = DType::f32;
 };
 

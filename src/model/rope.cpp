@@ -70,7 +70,8 @@ std::vector<float> frequencies_of(const ModelConfig& config, int64_t n_positions
     if (rope.type == RopeType::yarn) scale_yarn(rope, config.head_dim, frequencies);
     if (rope.type == RopeType::llama3) scale_llama3(rope, frequencies);
     if (rope.frequency_dtype == DType::bf16) {
-        for (float& f : frequencies) f = bf16_to_f32(f32_to_bf16(f));
+        for (float& f : frequencies)
+            f = bf16_to_f32(f32_to_bf16(f));
     }
     return frequencies;
 }

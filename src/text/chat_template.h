@@ -17,15 +17,16 @@ class TemplateError : public Error {
 };
 
 /// A Jinja chat template as published checkpoints have them, with what transformers adds (raise_exception,
-/// strftime_now, tojson without HTML escapes, trim_blocks and lstrip_blocks, loop controls, generation blocks).
-/// Const and safe to share between threads.
+/// strftime_now, tojson without HTML escapes, trim_blocks and lstrip_blocks, loop controls, generation
+/// blocks). Const and safe to share between threads.
 class ChatTemplate {
   public:
     static ChatTemplate parse(std::string_view source);
     ~ChatTemplate();
     ChatTemplate(ChatTemplate&&) noexcept;
     ChatTemplate& operator=(ChatTemplate&&) noexcept;
-    /// `context`: messages, tools, add_generation_prompt, bos_token, eos_token, and whatever the request adds.
+    /// `context`: messages, tools, add_generation_prompt, bos_token, eos_token, and whatever the request
+    /// adds.
     std::string render(const ordered_json& context) const;
     /// The same with `now` for strftime_now, so that all prompts of a job carry one date.
     std::string render(const ordered_json& context, std::time_t now) const;

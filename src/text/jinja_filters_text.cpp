@@ -199,7 +199,7 @@ Value to_json(Interpreter& in, const Value& value, const Args& args) {
     style.sort_keys = params.flag(3, false);
     style.indented = params.given(1);
     if (style.indented) {
-        style.item_separator.pop_back();  // ","
+        style.item_separator.assign(1, ',');
         style.indent =
             params[1]->is_str()
                 ? params.string(1, "")

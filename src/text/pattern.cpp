@@ -17,7 +17,8 @@ namespace {
 
 constexpr size_t jit_stack_start_bytes = size_t{32} << 10;
 constexpr size_t jit_stack_max_bytes = size_t{16} << 20;
-/// Steps of one search: harmless patterns take a few a byte where a long run of spaces is tried and given back.
+/// Steps of one search: harmless patterns take a few a byte where a long run of spaces is tried and given
+/// back.
 constexpr uint64_t base_match_limit = 10'000'000;
 constexpr uint64_t match_limit_per_byte = 8;
 

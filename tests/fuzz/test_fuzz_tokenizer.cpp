@@ -12,7 +12,7 @@
 namespace mixserve::text {
 namespace {
 
-constexpr int n_mutants = 6000;
+constexpr int n_mutants = 3000;
 constexpr const char* probe = "ab <s>  It's 12٣ é漢😀\n\t<0x0A>▁ x";
 
 json metaspace() {

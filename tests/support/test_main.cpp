@@ -4,11 +4,12 @@
 #include <cstdio>
 #include <cstdlib>
 
-// Runs GoogleTest on every rank. Under mpirun all ranks run the same tests; a failure on any rank fails the program, and
-// only rank 0 reports successes.
+// Runs GoogleTest on every rank. Under mpirun all ranks run the same tests; a failure on any rank fails the
+// program, and only rank 0 reports successes.
 int main(int argc, char** argv) {
     testing::InitGoogleTest(&argc, argv);
-    const bool launched = std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr || std::getenv("PMIX_RANK") != nullptr;
+    const bool launched =
+        std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr || std::getenv("PMIX_RANK") != nullptr;
     if (!launched) return RUN_ALL_TESTS();
 
     int provided = 0;
@@ -23,8 +24,9 @@ int main(int argc, char** argv) {
             explicit FailurePrinter(int r) : rank_(r) {}
             void OnTestPartResult(const testing::TestPartResult& result) override {
                 if (result.failed()) {
-                    std::fprintf(stderr, "[rank %d] %s:%d: %s\n", rank_, result.file_name() ? result.file_name() : "?",
-                                 result.line_number(), result.message());
+                    std::fprintf(stderr, "[rank %d] %s:%d: %s\n", rank_,
+                                 result.file_name() ? result.file_name() : "?", result.line_number(),
+                                 result.message());
                 }
             }
 

@@ -9,20 +9,27 @@ namespace mixserve::test {
 
 namespace fs = std::filesystem;
 
-fs::path source_dir() { return MIXSERVE_SOURCE_DIR; }
+fs::path source_dir() {
+    return MIXSERVE_SOURCE_DIR;
+}
 
-bool shared_is_there() { return fs::exists(fs::path(MIXSERVE_SHARED_DIR) / "goldens"); }
+bool shared_is_there() {
+    return fs::exists(fs::path(MIXSERVE_SHARED_DIR) / "goldens");
+}
 
 bool shared_must_be_there() {
     const char* ci = std::getenv("CI");
     return ci != nullptr && std::string(ci) == "true";
 }
 
-fs::path shared_path(const std::string& relative) { return fs::path(MIXSERVE_SHARED_DIR) / relative; }
+fs::path shared_path(const std::string& relative) {
+    return fs::path(MIXSERVE_SHARED_DIR) / relative;
+}
 
 TemporaryFolder::TemporaryFolder() {
     std::string pattern = (fs::temp_directory_path() / "mixserve-test-XXXXXX").string();
-    if (mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("cannot make a temporary folder at " + pattern);
+    if (mkdtemp(pattern.data()) == nullptr)
+        throw std::runtime_error("cannot make a temporary folder at " + pattern);
     path_ = pattern;
 }
 

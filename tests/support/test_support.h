@@ -10,8 +10,8 @@ namespace mixserve::test {
 /// The project's source folder.
 std::filesystem::path source_dir();
 
-/// A path under ../shared. Where the folder is missing: in CI (environment CI=true) the test fails, elsewhere it is
-/// skipped with the reason; so use it as `MIXSERVE_NEEDS_SHARED(path, "goldens/olmoe");`.
+/// A path under ../shared. Where the folder is missing: in CI (environment CI=true) the test fails, elsewhere
+/// it is skipped with the reason; so use it as `MIXSERVE_NEEDS_SHARED(path, "goldens/olmoe");`.
 bool shared_is_there();
 bool shared_must_be_there();
 std::filesystem::path shared_path(const std::string& relative);
@@ -35,9 +35,9 @@ void write_file(const std::filesystem::path& path, const std::string& bytes);
 
 }  // namespace mixserve::test
 
-#define MIXSERVE_NEEDS_SHARED(variable, relative)                                                    \
-    if (!::mixserve::test::shared_is_there()) {                                                      \
+#define MIXSERVE_NEEDS_SHARED(variable, relative)                                                       \
+    if (!::mixserve::test::shared_is_there()) {                                                         \
         if (::mixserve::test::shared_must_be_there()) FAIL() << "../shared is missing, and this is CI"; \
-        GTEST_SKIP() << "../shared is not here";                                                     \
-    }                                                                                                \
+        GTEST_SKIP() << "../shared is not here";                                                        \
+    }                                                                                                   \
     const std::filesystem::path variable = ::mixserve::test::shared_path(relative)

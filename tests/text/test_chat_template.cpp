@@ -154,11 +154,10 @@ TEST(ChatTemplateErrors, BadSourcesAndContexts) {
 
 /// A hostile template ends in an error, soon, and with bounded memory.
 TEST(ChatTemplateErrors, NothingRunsAwayOrOverflows) {
-    const auto repeated = [](const std::string& text, int n) {
-        std::string out;
+    const auto repeated = [](std::string out, const char* text, int n, const char* end = "") {
         for (int i = 0; i < n; ++i)
             out += text;
-        return out;
+        return out += end;
     };
     const std::string grow = "{% for i in range(1000) %}";
     const std::pair<std::string, const char*> cases[] = {
@@ -174,8 +173,8 @@ TEST(ChatTemplateErrors, NothingRunsAwayOrOverflows) {
          "MiB"},
         {"{% set n = namespace(l=[1]) %}" + grow + "{% set n.l = n.l + n.l %}{% endfor %}", "MiB"},
         {"{% set n = namespace(l=[1]) %}" + grow + "{% set n.l = [n.l] %}{% endfor %}", "nest deeper"},
-        {"{% set n = namespace(l=(1,)) %}" + repeated("{% set n.l = (n.l, n.l) %}", 150) +
-             "{{ {n.l: 1}[n.l] }}{{ n.l }}",
+        {repeated("{% set n = namespace(l=(1,)) %}", "{% set n.l = (n.l, n.l) %}", 150,
+                  "{{ {n.l: 1}[n.l] }}{{ n.l }}"),
          "template"},
         {"{% set n = namespace(l=[1]) %}" + grow + "{% set n.l = n.l | map('string') %}{% endfor %}",
          "nest deeper"},
@@ -183,13 +182,13 @@ TEST(ChatTemplateErrors, NothingRunsAwayOrOverflows) {
         {"{% for i in range(100000) %}{{ 'abcdefghij' * 1000 }}{% endfor %}", "output"},
         {"{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "recurses too deep"},
         {"{% for x in [[1]] recursive %}{{ loop([[1]]) }}{% endfor %}", "recurses too deep"},
-        {"{{ " + repeated("(", 5000) + "1", "nests too deep"},
-        {"{{ " + repeated("[", 5000) + "1", "nests too deep"},
-        {"{{ " + repeated("not ", 5000) + "1 }}", "nests too deep"},
-        {"{{ " + repeated("-", 5000) + "1 }}", "nests too deep"},
-        {"{{ 1" + repeated("+1", 5000) + " }}", "too long"},
-        {"{{ x" + repeated("|string", 5000) + " }}", "too long"},
-        {repeated("{% if 1 %}", 5000), "nests too deep"},
+        {repeated("{{ ", "(", 5000, "1"), "nests too deep"},
+        {repeated("{{ ", "[", 5000, "1"), "nests too deep"},
+        {repeated("{{ ", "not ", 5000, "1 }}"), "nests too deep"},
+        {repeated("{{ ", "-", 5000, "1 }}"), "nests too deep"},
+        {repeated("{{ 1", "+1", 5000, " }}"), "too long"},
+        {repeated("{{ x", "|string", 5000, " }}"), "too long"},
+        {repeated("", "{% if 1 %}", 5000), "nests too deep"},
     };
     for (const auto& [source, cause] : cases)
         EXPECT_THAT(error_of(source), HasSubstr(cause)) << source.substr(0, 100);
