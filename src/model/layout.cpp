@@ -43,8 +43,9 @@ RankLayout make_layout(const ModelConfig& config, comm::Strategy strategy, comm:
                                                 : Range{0, config.num_hidden_layers};
     layout.has_embedding = layout.layers.begin == 0;
     layout.has_head = layout.layers.end == config.num_hidden_layers;
-    require_usage(layout.layers.size() > 0, "tp-pp: {} pipeline stages for {} layers; use fewer nodes",
-                  topology.n_nodes, config.num_hidden_layers);
+    require_usage(strategy != Strategy::tp_pp || topology.n_nodes <= config.num_hidden_layers,
+                  "tp-pp: {} pipeline stages for {} layers; use fewer nodes", topology.n_nodes,
+                  config.num_hidden_layers);
     layout.experts = comm::place_experts(strategy, split, topology, config.num_experts);
     return layout;
 }
