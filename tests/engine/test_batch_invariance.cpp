@@ -31,33 +31,35 @@ void check_checkpoint(const std::filesystem::path& folder) {
         prompts.push_back(c.prompt);
     constexpr int64_t n_greedy = 6;
     const test::ConvertedModel converted(folder);
-    test::for_each_layout(converted, {}, [&](engine::RankModel& model, const std::string& layout) {
-        // All nodes run the same prompts here, so each node's results can be held against the others'.
-        const auto together = test::run_prompts(model, prompts, n_greedy, {16, 512});
-        for (const int64_t rows : {1, 5, 37}) {
-            const auto cut = test::run_prompts(model, prompts, n_greedy, {16, rows});
-            for (size_t i = 0; i < prompts.size(); ++i) {
-                expect_same_bits(
-                    together[i], cut[i],
-                    layout + ", case " + std::to_string(i) + ", steps of " + std::to_string(rows));
-            }
-        }
-        for (const size_t i : {size_t{0}, size_t{3}, size_t{5}}) {
-            // Alone, and on one node only: the others take part without tokens.
-            for (int node = 0; node < model.topology().n_nodes; ++node) {
-                std::vector<std::vector<int32_t>> alone;
-                if (model.topology().node_index == node) alone.push_back(prompts[i]);
-                const auto out = test::run_prompts(model, alone, n_greedy, {16, 512});
-                if (alone.empty()) continue;
-                expect_same_bits(
-                    together[i], out[0],
-                    layout + ", case " + std::to_string(i) + " alone on node " + std::to_string(node));
-            }
-        }
-        const auto again = test::run_prompts(model, prompts, n_greedy, {16, 512});
-        for (size_t i = 0; i < prompts.size(); ++i)
-            expect_same_bits(together[i], again[i], layout + ", run again");
-    });
+    test::for_each_layout(converted, {{comm::Strategy::tp_ep, comm::Strategy::fused, comm::Strategy::dp_ep}},
+                          [&](engine::RankModel& model, const std::string& layout) {
+                              // All nodes run the same prompts here, so each node's results can be held
+                              // against the others'.
+                              const auto together = test::run_prompts(model, prompts, n_greedy, {16, 512});
+                              for (const int64_t rows : {1, 5, 37}) {
+                                  const auto cut = test::run_prompts(model, prompts, n_greedy, {16, rows});
+                                  for (size_t i = 0; i < prompts.size(); ++i) {
+                                      expect_same_bits(together[i], cut[i],
+                                                       layout + ", case " + std::to_string(i) +
+                                                           ", steps of " + std::to_string(rows));
+                                  }
+                              }
+                              for (const size_t i : {size_t{0}, size_t{3}, size_t{5}}) {
+                                  // Alone, and on one node only: the others take part without tokens.
+                                  for (int node = 0; node < model.topology().n_nodes; ++node) {
+                                      std::vector<std::vector<int32_t>> alone;
+                                      if (model.topology().node_index == node) alone.push_back(prompts[i]);
+                                      const auto out = test::run_prompts(model, alone, n_greedy, {16, 512});
+                                      if (alone.empty()) continue;
+                                      expect_same_bits(together[i], out[0],
+                                                       layout + ", case " + std::to_string(i) +
+                                                           " alone on node " + std::to_string(node));
+                                  }
+                              }
+                              const auto again = test::run_prompts(model, prompts, n_greedy, {16, 512});
+                              for (size_t i = 0; i < prompts.size(); ++i)
+                                  expect_same_bits(together[i], again[i], layout + ", run again");
+                          });
 }
 
 TEST(BatchInvariance, Qwen3Moe) {
