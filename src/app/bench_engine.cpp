@@ -1,12 +1,12 @@
 #include <algorithm>
 #include <cstdio>
 #include <random>
-#include <sstream>
 
 #include "app/benches.h"
 #include "app/engine_options.h"
 #include "app/machine_limits.h"
 #include "app/options.h"
+#include "app/size_list.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "comm/agree.h"
@@ -30,18 +30,6 @@ struct StepFigures {
     double n_bytes = 0;  // of all ranks: weights touched and KV cache
     double n_flops = 0;
 };
-
-std::vector<int64_t> parse_sizes(const std::string& option, const std::string& text) {
-    std::vector<int64_t> sizes;
-    std::istringstream in(text);
-    for (std::string word; std::getline(in, word, ',');) {
-        char* end = nullptr;
-        const int64_t size = std::strtoll(word.c_str(), &end, 10);
-        require_usage(*end == '\0' && size >= 1, "--{} {}: not a list of sizes as 1,16", option, text);
-        sizes.push_back(size);
-    }
-    return sizes;
-}
 
 model::Batch make_batch(const BenchStep& step, const engine::RankModel& model, uint32_t seed) {
     std::mt19937 random(seed);
@@ -232,10 +220,10 @@ int run_bench_engine(Arguments arguments) {
         const auto context = values["context"].as<int64_t>();
         require_usage(context >= 0, "--context {}: must not be negative", context);
         require_usage(values["repetitions"].as<int>() >= 1, "--repetitions: must be at least 1");
-        for (const int64_t n : parse_sizes("batch-sizes", values["batch-sizes"].as<std::string>())) {
+        for (const int64_t n : parse_size_list("batch-sizes", values["batch-sizes"].as<std::string>())) {
             steps.push_back({true, n, context});
         }
-        for (const int64_t n : parse_sizes("prefill-sizes", values["prefill-sizes"].as<std::string>())) {
+        for (const int64_t n : parse_size_list("prefill-sizes", values["prefill-sizes"].as<std::string>())) {
             steps.push_back({false, n, 0});
         }
     });
