@@ -71,14 +71,15 @@ void FusedTransport::start(int64_t layer, const FusedPlan& plan, int64_t n_token
     }
     for (int i = 1; i < layout_.n_nodes; ++i)
         post_receives((node_ + i) % layout_.n_nodes);
-    // The first chunk of each block, so that every wire has work, before the rest.
+    // One chunk of each block in turn, so that every wire has work. Testing the requests in between may already
+    // send further ones.
     bool is_sending = layout_.n_nodes > 1;
     while (is_sending) {
         is_sending = false;
         for (int i = 1; i < layout_.n_nodes; ++i) {
             const int node = (node_ + i) % layout_.n_nodes;
             const Outgoing& outgoing = outgoing_[static_cast<size_t>(node)];
-            if (outgoing.next_chunk == std::min<int64_t>(outgoing.n_chunks, layout_.n_slots)) continue;
+            if (outgoing.next_chunk >= std::min<int64_t>(outgoing.n_chunks, layout_.n_slots)) continue;
             send_tokens(node);
             is_sending = true;
         }
