@@ -156,15 +156,16 @@ class ExpertMlp {
         multiply_add(matrix(w_.up, segment.expert, WeightLayout::out_in), first, n, tiles, segment.n_tiles,
                      {up, n, nullptr}, stream_, thread, scratch);
         silu_mul_on_this_thread(gate, up, n_rows * n, gate);
+        for (int64_t row = 0; row < n_rows; ++row) {
+            const float weight = a_.gate_weights[static_cast<size_t>(segment.entries.begin + row)];
+            for (int64_t i = 0; i < n; ++i)
+                gate[row * n + i] *= weight;
+        }
+        // Strips begin where a line of the packed tile does.
         for (int64_t t = 0; t < segment.n_tiles; ++t) {
             const Range rows = rows_of_tile(segment, t);
             float* packed = activations_ + (segment.first_packed + rows.begin) * packed_intermediate();
-            for (int64_t m = 0; m < rows.size(); ++m) {
-                const int64_t row = rows.begin + m;
-                const float weight = a_.gate_weights[static_cast<size_t>(segment.entries.begin + row)];
-                for (int64_t i = 0; i < n; ++i)
-                    packed[packed_index(first + i, m, rows.size(), w_.dtype)] = weight * gate[row * n + i];
-            }
+            pack_rows(gate, n, nullptr, rows.begin, rows.size(), n, w_.dtype, packed + first * rows.size());
         }
     }
 

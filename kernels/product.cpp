@@ -364,6 +364,47 @@ void MultiplyAdd(const Weight& weight, int64_t first_out, int64_t n_out, const R
     }
 }
 
+/// Groups of the four chains become lines of one element of each chain: 4 x 4 transposes.
+void PackRows(const float* x, int64_t stride, const int32_t* rows, int64_t first_row, int64_t n_rows,
+              int64_t n_in, DType dtype, float* packed) {
+    const auto source = [&](int64_t m) {
+        return x + (rows != nullptr ? rows[first_row + m] : first_row + m) * stride;
+    };
+    int64_t k = 0;
+#if HWY_TARGET != HWY_SCALAR
+    static_assert(n_chains == 4);
+    const hn::FixedTag<float, 4> f;
+    const hn::RepartitionToWide<decltype(f)> pairs;
+    const int64_t group = group_size(dtype);
+    for (; k + n_chains * group <= n_in; k += n_chains * group) {
+        for (int64_t m = 0; m < n_rows; ++m) {
+            const float* from = source(m) + k;
+            float* to = packed + packed_index(k, m, n_rows, dtype);
+            for (int64_t i = 0; i < group; i += 4) {
+                const auto a = hn::LoadU(f, from + i);
+                const auto b = hn::LoadU(f, from + group + i);
+                const auto c = hn::LoadU(f, from + 2 * group + i);
+                const auto d = hn::LoadU(f, from + 3 * group + i);
+                const auto ab_low = hn::BitCast(pairs, hn::InterleaveLower(f, a, b));
+                const auto ab_high = hn::BitCast(pairs, hn::InterleaveUpper(f, a, b));
+                const auto cd_low = hn::BitCast(pairs, hn::InterleaveLower(f, c, d));
+                const auto cd_high = hn::BitCast(pairs, hn::InterleaveUpper(f, c, d));
+                float* line = to + i * n_rows * n_chains;
+                const int64_t step = n_rows * n_chains;
+                hn::StoreU(hn::BitCast(f, hn::InterleaveLower(pairs, ab_low, cd_low)), f, line);
+                hn::StoreU(hn::BitCast(f, hn::InterleaveUpper(pairs, ab_low, cd_low)), f, line + step);
+                hn::StoreU(hn::BitCast(f, hn::InterleaveLower(pairs, ab_high, cd_high)), f, line + 2 * step);
+                hn::StoreU(hn::BitCast(f, hn::InterleaveUpper(pairs, ab_high, cd_high)), f, line + 3 * step);
+            }
+        }
+    }
+#endif
+    for (; k < n_in; ++k) {
+        for (int64_t m = 0; m < n_rows; ++m)
+            packed[packed_index(k, m, n_rows, dtype)] = source(m)[k];
+    }
+}
+
 }  // namespace mixserve::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -372,6 +413,7 @@ namespace mixserve::kernels {
 
 HWY_EXPORT(MaxTileRows);
 HWY_EXPORT(MultiplyAdd);
+HWY_EXPORT(PackRows);
 
 int64_t max_tile_rows() {
     return HWY_DYNAMIC_DISPATCH(MaxTileRows)();
@@ -384,19 +426,7 @@ int64_t n_row_tiles(int64_t n_rows) {
 
 void pack_rows(const float* x, int64_t stride, const int32_t* rows, int64_t first_row, int64_t n_rows,
                int64_t n_in, DType dtype, float* packed) {
-    const int64_t group = group_size(dtype);
-    for (int64_t m = 0; m < n_rows; ++m) {
-        const int64_t row = first_row + m;
-        const float* source = x + (rows != nullptr ? rows[row] : row) * stride;
-        int64_t k = 0;
-        for (; k + group <= n_in; k += group) {
-            float* target = packed + packed_index(k, m, n_rows, dtype);
-            for (int64_t i = 0; i < group; ++i)
-                target[i * n_rows * n_chains] = source[k + i];
-        }
-        for (; k < n_in; ++k)
-            packed[packed_index(k, m, n_rows, dtype)] = source[k];
-    }
+    HWY_DYNAMIC_DISPATCH(PackRows)(x, stride, rows, first_row, n_rows, n_in, dtype, packed);
 }
 
 void multiply_add(const Weight& weight, int64_t first_out, int64_t n_out, const RowTile* tiles,
