@@ -1,13 +1,16 @@
 #include "app/bench_exchange.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <fstream>
+#include <optional>
 #include <sstream>
 
 #include "app/options.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "io/routing_trace.h"
 
 namespace mixserve::app {
 namespace {
@@ -34,14 +37,27 @@ std::vector<comm::Strategy> parse_strategies(const std::string& text) {
     return strategies;
 }
 
-double parse_routing(const std::string& text) {
-    if (text == "uniform") return 0;
-    std::istringstream number(text.rfind("zipf:", 0) == 0 ? text.substr(5) : "");
-    double exponent = -1;
-    number >> exponent;
-    require_usage(!number.fail() && number.eof() && exponent >= 0 && exponent <= 20,
-                  "--routing: '{}' is neither uniform nor zipf:S with S from 0 to 20", text);
-    return exponent;
+/// Of a trace, enough for any shape.
+constexpr int64_t max_traced_tokens = 1 << 20;
+
+void read_routing(const std::string& text, std::optional<int64_t> layer, ExchangeShape& shape) {
+    if (text == "uniform") return;
+    if (text.starts_with("trace:")) {
+        io::RoutingTrace trace = io::read_routing_trace(text.substr(6), layer, max_traced_tokens);
+        require_usage(trace.num_experts_per_tok == shape.num_experts_per_tok,
+                      "--routing {}: its tokens have {} experts; give --num-experts-per-tok {}", text,
+                      trace.num_experts_per_tok, trace.num_experts_per_tok);
+        const int32_t last = *std::max_element(trace.experts.begin(), trace.experts.end());
+        require_usage(last < shape.num_experts, "--routing {}: it names expert {}, --num-experts is {}", text,
+                      last, shape.num_experts);
+        shape.routing_trace = std::move(trace.experts);
+        return;
+    }
+    std::istringstream number(text.starts_with("zipf:") ? text.substr(5) : "");
+    shape.zipf_exponent = -1;
+    number >> shape.zipf_exponent;
+    require_usage(!number.fail() && number.eof() && shape.zipf_exponent >= 0 && shape.zipf_exponent <= 20,
+                  "--routing: '{}' is none of uniform, zipf:S with S from 0 to 20, trace:FILE", text);
 }
 
 struct Options {
@@ -60,6 +76,7 @@ bool read_options(Arguments arguments, Options& options) {
     std::string split;
     std::string dtype;
     int ranks_per_node = 0;
+    int64_t routing_layer = 0;
     ExchangeShape& shape = options.shape;
     po::options_description description("options of bench exchange");
     auto add = description.add_options();
@@ -68,7 +85,9 @@ bool read_options(Arguments arguments, Options& options) {
     add("num-experts", po::value(&shape.num_experts)->default_value(64), "experts of the layer");
     add("num-experts-per-tok", po::value(&shape.num_experts_per_tok)->default_value(8), "experts a token");
     add("intermediate-size", po::value(&shape.intermediate_size)->default_value(512), "of an expert");
-    add("routing", po::value(&options.routing)->default_value("uniform"), "uniform or zipf:S");
+    add("routing", po::value(&options.routing)->default_value("uniform"),
+        "uniform, zipf:S, or trace:FILE with a routing.jsonl of `run --trace-routing`");
+    add("routing-layer", po::value(&routing_layer), "of the trace; by default its first");
     add("strategies", po::value(&strategies)->default_value("tp,tp-pp,dp-ep,tp-ep,fused"),
         "measured in turn");
     add("repetitions", po::value(&options.repetitions)->default_value(20), "after two for warming up");
@@ -110,7 +129,8 @@ bool read_options(Arguments arguments, Options& options) {
     require_usage(weights == DType::bf16 || weights == DType::f32, "--dtype: '{}' is neither bf16 nor f32",
                   dtype);
     shape.dtype = *weights;
-    shape.zipf_exponent = parse_routing(options.routing);
+    read_routing(options.routing,
+                 values.count("routing-layer") != 0 ? std::optional(routing_layer) : std::nullopt, shape);
     options.strategies = parse_strategies(strategies);
     if (values.count("ranks-per-node") != 0) options.ranks_per_node = ranks_per_node;
     return true;

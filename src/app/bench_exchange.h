@@ -17,6 +17,8 @@ struct ExchangeShape {
     int64_t num_experts_per_tok = 8;
     int64_t intermediate_size = 512;
     double zipf_exponent = 0;  // expert i is chosen with a weight of (i + 1)^-S; 0: all alike
+    /// Instead: [n, num_experts_per_tok] of a real run; ranks take tokens from places apart, round and round.
+    std::vector<int32_t> routing_trace;
     DType dtype = DType::bf16;
     comm::WireType wire_type = comm::WireType::f32;
     comm::ExpertSplit expert_split = comm::ExpertSplit::tensor;

@@ -42,9 +42,16 @@ Tokens make_tokens(const ExchangeShape& shape, const comm::Topology& topology) {
     }
     std::discrete_distribution<int32_t> choose(popularity.begin(), popularity.end());
     std::uniform_real_distribution<float> gate(0.05F, 0.2F);
+    const int64_t k = shape.num_experts_per_tok;
+    const int64_t n_traced = static_cast<int64_t>(shape.routing_trace.size()) / k;
+    const int64_t first_traced = partition(n_traced, topology.world.size(), topology.world.rank()).begin;
     for (int64_t t = 0; t < tokens.n_tokens; ++t) {
         std::vector<int32_t> chosen;
-        while (static_cast<int64_t>(chosen.size()) < shape.num_experts_per_tok) {
+        if (n_traced > 0) {
+            const auto at = shape.routing_trace.begin() + (first_traced + t) % n_traced * k;
+            chosen.assign(at, at + k);
+        }
+        while (static_cast<int64_t>(chosen.size()) < k) {
             int32_t expert = choose(random);
             while (std::find(chosen.begin(), chosen.end(), expert) != chosen.end()) {
                 expert = static_cast<int32_t>((expert + 1) % shape.num_experts);

@@ -19,6 +19,7 @@
 #include "engine/job.h"
 #include "engine/prompt_encoder.h"
 #include "io/prompts.h"
+#include "io/routing_trace.h"
 #include "io/row_writer.h"
 #include "io/sampling_params.h"
 #include "model/layout.h"
@@ -33,6 +34,7 @@ struct JobOptions {
     std::string chat_template_file;  // "": the model's own
     bool strict = false;
     bool tracing = false;
+    bool tracing_routing = false;
 };
 
 void add_job_options(po::options_description& options) {
@@ -42,7 +44,9 @@ void add_job_options(po::options_description& options) {
         "chat-template", po::value<std::string>()->value_name("FILE")->default_value(""),
         "a Jinja template instead of the model's own")(
         "strict", po::bool_switch(), "end at once (exit code 2) when any line is bad, before work starts")(
-        "trace", po::bool_switch(), "write trace.json, a Chrome trace of all ranks");
+        "trace", po::bool_switch(), "write trace.json, a Chrome trace of all ranks")(
+        "trace-routing", po::bool_switch(),
+        "write routing.jsonl, the experts that world rank 0's tokens go to, for bench exchange");
 }
 
 void add_sampling_options(po::options_description& options) {
@@ -143,6 +147,7 @@ ordered_json run_json(const std::string& command, const EngineOptions& options, 
     all["output-dir"] = job.output_dir;
     all["strict"] = job.strict;
     all["trace"] = job.tracing;
+    all["trace-routing"] = job.tracing_routing;
     all["chat-template"] = job.chat_template_file;
     all.update(to_json(defaults));
     j["options"] = std::move(all);
@@ -207,8 +212,10 @@ ParsedOptions parse(Arguments arguments, bool scores) {
     parsed.engine = read_engine_options(parsed.values);
     parsed.job = {parsed.values["input-file"].as<std::string>(),
                   parsed.values["output-dir"].as<std::string>(),
-                  parsed.values["chat-template"].as<std::string>(), parsed.values["strict"].as<bool>(),
-                  parsed.values["trace"].as<bool>()};
+                  parsed.values["chat-template"].as<std::string>(),
+                  parsed.values["strict"].as<bool>(),
+                  parsed.values["trace"].as<bool>(),
+                  parsed.values["trace-routing"].as<bool>()};
     return parsed;
 }
 
@@ -261,6 +268,13 @@ int run_job(Arguments arguments, bool scores) {
             job_options.input_file, job_options.output_dir, defaults, limits, scores, job_options.tracing,
             io::RowContext{model_name, std::time(nullptr)}, prepare_line, trace_ranks(topology)});
     });
+    std::optional<io::RoutingTraceWriter> routing;
+    if (is_root && job_options.tracing_routing) {
+        routing.emplace(job_options.output_dir + "/routing.jsonl", model.config.num_experts_per_tok);
+        rank_model.observe_router([&](int64_t layer, std::span<const int32_t> experts, int64_t) {
+            routing->write(layer, experts);
+        });
+    }
     engine::Engine(rank_model, options.limits, context, job.get(), job.get(), job_options.tracing).run();
     if (!is_root) return exit_ok;
 

@@ -9,6 +9,7 @@
 #include "io/distribution.h"
 #include "io/number_text.h"
 #include "io/progress.h"
+#include "io/routing_trace.h"
 #include "io/step_log.h"
 #include "io/summary.h"
 #include "io/trace.h"
@@ -212,6 +213,26 @@ TEST(NumberText, ReadsWell) {
     EXPECT_EQ(duration_text(59.6), "1 min 00 s");
     EXPECT_EQ(duration_text(257), "4 min 17 s");
     EXPECT_EQ(duration_text(7500), "2 h 05 min");
+}
+
+TEST(RoutingTrace, ComesBackByLayer) {
+    const test::TemporaryFolder folder;
+    const std::string path = folder.file("routing.jsonl");
+    {
+        RoutingTraceWriter writer(path, 2);
+        writer.write(1, std::vector<int32_t>{4, 0, 1, 3});
+        writer.write(2, std::vector<int32_t>{7, 6});
+        writer.write(1, {});
+        writer.write(1, std::vector<int32_t>{2, 5});
+    }
+    const RoutingTrace first = read_routing_trace(path, std::nullopt, 100);
+    EXPECT_EQ(first.num_experts_per_tok, 2);
+    EXPECT_THAT(first.experts, ElementsAre(4, 0, 1, 3, 2, 5));
+    EXPECT_THAT(read_routing_trace(path, 2, 100).experts, ElementsAre(7, 6));
+    EXPECT_THROW(read_routing_trace(path, 3, 100), UsageError);
+    EXPECT_THROW(read_routing_trace(folder.file("absent"), 1, 100), UsageError);
+    test::write_file(path, R"({"layer": 1, "experts": [[1, 2], [3]]})");
+    EXPECT_THROW(read_routing_trace(path, 1, 100), UsageError);
 }
 
 }  // namespace
