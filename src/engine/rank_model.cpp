@@ -64,6 +64,17 @@ RankModel::RankModel(const model::ModelConfig& config, const comm::Topology& top
     }
     context_ = std::make_unique<model::PassContext>(model::PassContext{
         config_, layout_, weights_, rope_, kv_cache_, *group_, *exchange_, stream_, timer_});
+    warm_up();
+}
+
+/// MPI connects, and the exchange allocates, at the first use: a layer without tokens takes that out of the
+/// first prompt's time.
+void RankModel::warm_up() {
+    topology_.lane.barrier();
+    const auto layer = std::find_if(weights_.layers.begin(), weights_.layers.end(),
+                                    [](const model::LayerWeights& l) { return l.sparse; });
+    if (layer == weights_.layers.end()) return;
+    exchange_->forward(nullptr, {0, config_.num_experts_per_tok, {}, {}}, layer->experts.weights, nullptr);
 }
 
 void RankModel::step(model::Batch batch, const std::function<void(const model::LogitsTile&)>& use) {

@@ -68,6 +68,8 @@ class RankModel {
     void step(model::Batch batch, const std::function<void(const model::LogitsTile&)>& use);
 
   private:
+    void warm_up();
+
     model::ModelConfig config_;
     const comm::Topology& topology_;
     ParallelOptions options_;
