@@ -73,15 +73,16 @@ class FusedExchange final : public Exchange {
         const PollScope poll(setup_.stream, [this] { transport_->progress_rarely(); });
         Backoff backoff;
         while (n_readers_left_ > 0 || !transport_->is_finished()) {
-            transport_->progress();
+            // What lies in shared memory is seen at once, what MPI has takes a call of the system to see.
             if (n_readers_left_ > 0 && choose_chunks(weights)) {
                 setup_.timer.enter(Phase::dispatch);
                 multiply(weights);
                 backoff = {};
-            } else {
-                if (setup_.timer.current() != Phase::idle) setup_.timer.enter(Phase::idle);
-                backoff.pause();
+                continue;
             }
+            transport_->progress();
+            if (setup_.timer.current() != Phase::idle) setup_.timer.enter(Phase::idle);
+            backoff.pause();
         }
     }
 
