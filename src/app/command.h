@@ -23,6 +23,7 @@ int run_inspect(Arguments arguments);
 int run_tokenize(Arguments arguments);
 int run_run(Arguments arguments);
 int run_score(Arguments arguments);
+int run_merge(Arguments arguments);
 int run_bench(Arguments arguments);
 
 }  // namespace mixserve::app

@@ -12,6 +12,7 @@
 
 #include "app/byte_size.h"
 #include "base/error.h"
+#include "io/digest.h"
 
 namespace mixserve::app {
 namespace {
@@ -86,7 +87,8 @@ OpenModel open_dummy(const EngineOptions& options) {
                                        ? read_text(path.parent_path() / "generation_config.json")
                                        : "";
     OpenModel open;
-    open.config = model::parse_config(read_text(path), generation, path.string(), options.num_layers);
+    open.config_text = read_text(path);
+    open.config = model::parse_config(open.config_text, generation, path.string(), options.num_layers);
     open.weights = model::dummy_weights(open.config, options.seed);
     open.generation_config = generation;
     for (const auto& [name, text] : {std::pair{"tokenizer_config.json", &open.texts.tokenizer_config},
@@ -103,8 +105,9 @@ OpenModel open_file(const EngineOptions& options) {
     OpenModel open;
     open.file = std::make_unique<io::ModelFile>(io::ModelFile::open(options.model_path));
     open.generation_config = open.file->generation_config().value_or("");
-    open.config = model::parse_config(open.file->config(), open.generation_config, options.model_path,
-                                      options.num_layers);
+    open.config_text = open.file->config();
+    open.config =
+        model::parse_config(open.config_text, open.generation_config, options.model_path, options.num_layers);
     model::check_tensors(open.config, open.file->tensors(), options.model_path);
     open.weights = model::weights_from_file(*open.file);
     open.texts = {open.file->tokenizer().value_or(""), open.file->tokenizer_config(),
@@ -230,9 +233,28 @@ OpenModel open_model(EngineOptions& o, const comm::Topology& topology) {
     return open;
 }
 
+std::string OpenModel::digest() const {
+    if (file != nullptr) return file->digest();
+    std::string all;
+    for (const std::string& text : {config_text, generation_config, texts.tokenizer,
+                                    texts.tokenizer_config.value_or(""), texts.chat_template.value_or("")})
+        all += io::text_digest(text);
+    return io::text_digest(all);
+}
+
+ordered_json identity_of(const EngineOptions& o) {
+    return {{"load-format", o.dummy ? "dummy" : "hdf5"},
+            {"num-layers", o.num_layers ? ordered_json(*o.num_layers) : ordered_json()},
+            {"max-model-len", o.parallel.max_model_len},
+            {"exchange-dtype", comm::name(o.parallel.exchange_dtype)},
+            {"kv-cache-dtype", mixserve::name(o.parallel.kv_cache_dtype)},
+            {"rope-frequency-dtype", mixserve::name(o.rope_frequency_dtype)},
+            {"seed", o.seed}};
+}
+
 ordered_json to_json(const EngineOptions& o) {
     ordered_json j;
-    j["model"] = o.model_path;
+    j["model"] = fs::absolute(o.model_path).lexically_normal().string();
     j["load-format"] = o.dummy ? "dummy" : "hdf5";
     if (o.num_layers) j["num-layers"] = *o.num_layers;
     j["verify"] = o.verify;
@@ -240,6 +262,8 @@ ordered_json to_json(const EngineOptions& o) {
     j["expert-split"] = o.parallel.expert_split == comm::ExpertSplit::tensor ? "tp" : "ep";
     j["exchange-dtype"] = comm::name(o.parallel.exchange_dtype);
     if (o.ranks_per_node) j["ranks-per-node"] = *o.ranks_per_node;
+    if (o.tensor_parallel_size) j["tensor-parallel-size"] = *o.tensor_parallel_size;
+    if (o.expert_parallel_size) j["expert-parallel-size"] = *o.expert_parallel_size;
     j["threads-per-rank"] = o.parallel.n_threads;
     j["max-model-len"] = o.parallel.max_model_len;
     j["max-num-seqs"] = o.limits.max_num_seqs;

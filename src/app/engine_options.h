@@ -43,12 +43,20 @@ struct OpenModel {
     std::unique_ptr<io::ModelFile> file;  // null for dummy weights
     model::ModelConfig config;
     std::unique_ptr<model::WeightSource> weights;
+    std::string config_text;
     std::string generation_config;  // "" where there is none
     engine::PromptTexts texts;
+
+    /// Of all that the model's answers depend on, the weights by their checksums; with dummy weights, of the
+    /// texts.
+    std::string digest() const;
 };
 
 /// Opens the file or the config, and completes `options` (max_model_len, threads, KV dtype). No collectives.
 OpenModel open_model(EngineOptions& options, const comm::Topology& topology);
+
+/// Those of the options that tokens depend on, beside the model itself: starts of one job agree in them.
+ordered_json identity_of(const EngineOptions& options);
 
 /// The resolved options by their names on the command line, for run.json and --config.
 ordered_json to_json(const EngineOptions& options);

@@ -4,14 +4,16 @@
 #include <cstdio>
 #include <ctime>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <optional>
-#include <sstream>
 
 #include "app/byte_progress.h"
 #include "app/engine_options.h"
+#include "app/job_folder.h"
 #include "app/options.h"
+#include "app/provenance.h"
+#include "app/run_record.h"
+#include "app/shard.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "comm/agree.h"
@@ -27,20 +29,19 @@
 namespace mixserve::app {
 namespace {
 
-/// The options of a job beside those of the engine.
-struct JobOptions {
-    std::string input_file;
-    std::string output_dir;
-    std::string chat_template_file;  // "": the model's own
-    bool strict = false;
-    bool tracing = false;
-    bool tracing_routing = false;
-};
-
 void add_job_options(po::options_description& options) {
     options.add_options()("input-file", po::value<std::string>()->value_name("P.jsonl")->required(),
                           "prompts: .jsonl (simple, chat and OpenAI-batch lines, mixed) or .txt")(
-        "output-dir", po::value<std::string>()->value_name("D")->required(), "a folder that is new or empty")(
+        "output-dir", po::value<std::string>()->value_name("D")->required(),
+        "a folder that is new or empty, or with --resume that of an earlier start")(
+        "resume", po::bool_switch(),
+        "go on where an earlier start in --output-dir ended; starts afresh where there was none")(
+        "resume-anyway", po::bool_switch(),
+        "--resume, also where the model, the input or an option that tokens depend on has changed")(
+        "shard", po::value<std::string>()->value_name("I/N")->default_value("0/1"),
+        "only the prompts of shard I (from 0) of N, or auto: I and N from the Slurm array")(
+        "sync-interval", po::value<double>()->value_name("S")->default_value(10),
+        "seconds between two times that rows are brought to the disk (fsync); 0: when the system does")(
         "chat-template", po::value<std::string>()->value_name("FILE")->default_value(""),
         "a Jinja template instead of the model's own")(
         "strict", po::bool_switch(), "end at once (exit code 2) when any line is bad, before work starts")(
@@ -81,25 +82,6 @@ io::SamplingDefaults sampling_defaults(const po::variables_map& values,
     return defaults;
 }
 
-ordered_json to_json(const io::SamplingDefaults& defaults) {
-    ordered_json j;
-    if (defaults.max_tokens) j["max-tokens"] = *defaults.max_tokens;
-    j["temperature"] = defaults.params.temperature;
-    j["top-p"] = defaults.params.top_p;
-    j["top-k"] = defaults.params.top_k;
-    j["min-p"] = defaults.params.min_p;
-    j["repetition-penalty"] = defaults.params.repetition_penalty;
-    return j;
-}
-
-std::string read_text(const std::string& path) {
-    std::ifstream in(path, std::ios::binary);
-    require_usage(static_cast<bool>(in), "cannot read {}", path);
-    std::ostringstream text;
-    text << in.rdbuf();
-    return text.str();
-}
-
 engine::PromptEncoder make_encoder(const OpenModel& model, const EngineOptions& options,
                                    const JobOptions& job) {
     engine::PromptTexts texts = model.texts;
@@ -134,33 +116,6 @@ void check_all_lines(const JobOptions& job, const io::SamplingDefaults& defaults
     }
 }
 
-ordered_json run_json(const std::string& command, const EngineOptions& options, const JobOptions& job,
-                      const io::SamplingDefaults& defaults, const comm::Topology& topology,
-                      const OpenModel& model) {
-    ordered_json j;
-    j["program"] = "mixserve";
-    j["version"] = MIXSERVE_VERSION;
-    j["command"] = command;
-    j["started_unix_s"] = std::time(nullptr);
-    ordered_json all = to_json(options);
-    all["input-file"] = job.input_file;
-    all["output-dir"] = job.output_dir;
-    all["strict"] = job.strict;
-    all["trace"] = job.tracing;
-    all["trace-routing"] = job.tracing_routing;
-    all["chat-template"] = job.chat_template_file;
-    all.update(to_json(defaults));
-    j["options"] = std::move(all);
-    j["topology"] = {{"world_size", topology.world.size()},
-                     {"nodes", topology.n_nodes},
-                     {"ranks_per_node", topology.ranks_per_node},
-                     {"hosts", topology.hosts}};
-    j["model"] = {{"model_type", model.config.model_type},
-                  {"parameters", model.config.total_parameters()},
-                  {"active_parameters", model.config.active_parameters()}};
-    return j;
-}
-
 /// A sequence can have no more tokens than the KV cache holds.
 void bound_by_cache(EngineOptions& options, const engine::RankModel& model) {
     const int64_t n_positions = model.n_kv_blocks() * options.parallel.kv_block_size;
@@ -173,17 +128,26 @@ void bound_by_cache(EngineOptions& options, const engine::RankModel& model) {
     options.parallel.max_model_len = n_positions;
 }
 
-io::RunFacts facts_of(const EngineOptions& options, const engine::Job& job, const comm::Topology& topology,
+io::RunFacts facts_of(const EngineOptions& options, const JobFolder& place, const comm::Topology& topology,
                       bool scores) {
     io::RunFacts facts;
     facts.model = options.model_path;
     facts.strategy = comm::name(options.parallel.strategy);
     facts.n_nodes = topology.n_nodes;
     facts.n_ranks = topology.world.size();
-    facts.duration_s = job.duration_s();
-    facts.phase_seconds = job.phase_seconds();
     facts.scores = scores;
+    facts.duration_s = place.history.steps.time_s;
+    facts.phase_seconds = place.history.steps.phase_seconds;
+    facts.n_rows_before = place.history.rows.totals.n_rows();
+    facts.n_starts = place.history.n_starts + 1;
     return facts;
+}
+
+void write_summary(const io::OutputFolder& folder, const io::RunStatistics& statistics,
+                   const io::RunFacts& facts) {
+    io::write_file_atomically(folder.file("summary.json"),
+                              io::summary_json(statistics, facts).dump(2) + "\n");
+    std::fputs(io::summary_table(statistics, facts).c_str(), stdout);
 }
 
 std::vector<io::TraceRank> trace_ranks(const comm::Topology& topology) {
@@ -192,6 +156,22 @@ std::vector<io::TraceRank> trace_ranks(const comm::Topology& topology) {
         ranks.push_back({r, r / topology.ranks_per_node, topology.hosts[static_cast<size_t>(r)]});
     }
     return ranks;
+}
+
+bool any(const comm::Communicator& world, bool here) {
+    int64_t value[] = {here ? 1 : 0};
+    world.all_reduce(std::span<int64_t>(value), comm::ReduceOp::max);
+    return value[0] != 0;
+}
+
+/// The end of a start that finds nothing left to do. A summary that is there tells more than the rows do.
+void tell_complete(const JobFolder& place, const io::RunFacts& facts) {
+    spdlog::info("nothing is left to do: all {} prompts have their row in {}", place.input.n_in_shard,
+                 place.folder.path());
+    if (std::filesystem::exists(place.folder.file("summary.json"))) return;
+    io::RunStatistics statistics;
+    statistics.add(place.history.rows.totals);
+    write_summary(place.folder, statistics, facts);
 }
 
 struct ParsedOptions {
@@ -210,12 +190,20 @@ ParsedOptions parse(Arguments arguments, bool scores) {
     parsed.help = !parse_options(scores ? "score" : "run", options, arguments, parsed.values);
     if (parsed.help) return parsed;
     parsed.engine = read_engine_options(parsed.values);
-    parsed.job = {parsed.values["input-file"].as<std::string>(),
-                  parsed.values["output-dir"].as<std::string>(),
-                  parsed.values["chat-template"].as<std::string>(),
-                  parsed.values["strict"].as<bool>(),
-                  parsed.values["trace"].as<bool>(),
-                  parsed.values["trace-routing"].as<bool>()};
+    const auto is_on = [&](const char* option) { return parsed.values[option].as<bool>(); };
+    JobOptions& job = parsed.job;
+    job.input_file = parsed.values["input-file"].as<std::string>();
+    job.output_dir = parsed.values["output-dir"].as<std::string>();
+    job.chat_template_file = parsed.values["chat-template"].as<std::string>();
+    job.strict = is_on("strict");
+    job.tracing = is_on("trace");
+    job.tracing_routing = is_on("trace-routing");
+    job.resume_anyway = is_on("resume-anyway");
+    job.resume = is_on("resume") || job.resume_anyway;
+    job.shard = parse_shard(parsed.values["shard"].as<std::string>());
+    job.sync_interval_s = parsed.values["sync-interval"].as<double>();
+    require_usage(job.sync_interval_s >= 0 && job.sync_interval_s <= 86'400,
+                  "--sync-interval {}: must be between 0 and 86400 seconds", job.sync_interval_s);
     return parsed;
 }
 
@@ -240,37 +228,67 @@ int run_job(Arguments arguments, bool scores) {
         defaults = sampling_defaults(parsed.values, model.generation_config);
         encoder.emplace(make_encoder(model, options, job_options));
     });
+    RunRecord record;
+    record.command = scores ? "score" : "run";
+    record.model = {{"model_type", model.config.model_type},
+                    {"parameters", model.config.total_parameters()},
+                    {"active_parameters", model.config.active_parameters()},
+                    {"vocab_size", model.config.vocab_size}};
+    record.topology = {{"world_size", topology.world.size()},
+                       {"nodes", topology.n_nodes},
+                       {"ranks_per_node", topology.ranks_per_node},
+                       {"hosts", topology.hosts}};
+    record.build = build_json();
+    record.slurm = slurm_json();
+    record.cpus = cpus_json(topology);
     const io::PromptLimits limits{.vocab_size = model.config.vocab_size};
     const engine::Prepare prepare_line = [&](io::Request request) {
         return prepare(*encoder, std::move(request), options.parallel.max_model_len, scores);
     };
+    std::optional<JobFolder> place;  // on world rank 0
     comm::agree(world, [&] {
         if (!is_root) return;
         const io::PromptReader readable(job_options.input_file, defaults, limits);
         if (job_options.strict) check_all_lines(job_options, defaults, limits, prepare_line);
         if (options.verify) model.file->verify();
-        io::prepare_output_dir(job_options.output_dir);
-        io::write_file_atomically(
-            job_options.output_dir + "/run.json",
-            run_json(scores ? "score" : "run", options, job_options, defaults, topology, model).dump(2) +
-                "\n");
+        place.emplace(open_job_folder(options, job_options, defaults, model, record));
     });
+    if (any(world, is_root && place->complete)) {
+        comm::agree(world, [&] {
+            if (is_root) tell_complete(*place, facts_of(options, *place, topology, scores));
+        });
+        return exit_ok;
+    }
 
     engine::RankModel rank_model(model.config, topology, options.parallel, *model.weights);
     bound_by_cache(options, rank_model);
     const engine::ServeContext context{encoder->tokenizer(), model.config.eos_token_ids,
                                        options.parallel.max_model_len, options.seed, scores};
     std::unique_ptr<engine::Job> job;
+    io::RunFacts facts;
     comm::agree(world, [&] {
         if (!is_root) return;
+        facts = facts_of(options, *place, topology, scores);
         const std::string model_name = std::filesystem::path(options.model_path).stem().string();
-        job = std::make_unique<engine::Job>(engine::JobSetup{
-            job_options.input_file, job_options.output_dir, defaults, limits, scores, job_options.tracing,
-            io::RowContext{model_name, std::time(nullptr)}, prepare_line, trace_ranks(topology)});
+        job = std::make_unique<engine::Job>(
+            engine::JobSetup{.input_file = job_options.input_file,
+                             .input = place->input,
+                             .shard = job_options.shard,
+                             .output_dir = place->folder.path(),
+                             .before = std::move(place->history),
+                             .sync_interval_s = job_options.sync_interval_s,
+                             .defaults = defaults,
+                             .limits = limits,
+                             .scores = scores,
+                             .tracing = job_options.tracing,
+                             .rows = io::RowContext{model_name, std::time(nullptr)},
+                             .prepare = prepare_line,
+                             .ranks = trace_ranks(topology)});
     });
     std::optional<io::RoutingTraceWriter> routing;
     if (is_root && job_options.tracing_routing) {
-        routing.emplace(job_options.output_dir + "/routing.jsonl", model.config.num_experts_per_tok);
+        routing.emplace(place->folder.file(engine::name_of_start("routing", "jsonl", facts.n_starts)),
+                        model.config.num_experts_per_tok);
         rank_model.observe_router([&](int64_t layer, std::span<const int32_t> experts, int64_t) {
             routing->write(layer, experts);
         });
@@ -279,10 +297,9 @@ int run_job(Arguments arguments, bool scores) {
     if (!is_root) return exit_ok;
 
     job->finish();
-    const io::RunFacts facts = facts_of(options, *job, topology, scores);
-    io::write_file_atomically(job_options.output_dir + "/summary.json",
-                              io::summary_json(job->statistics(), facts).dump(2) + "\n");
-    std::fputs(io::summary_table(job->statistics(), facts).c_str(), stdout);
+    facts.duration_s = job->duration_s();
+    facts.phase_seconds = job->phase_seconds();
+    write_summary(place->folder, job->statistics(), facts);
     return exit_ok;
 }
 

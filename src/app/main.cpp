@@ -10,7 +10,9 @@
 #include <string_view>
 #include <vector>
 
+#include "app/build_info.h"
 #include "app/command.h"
+#include "app/provenance.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -28,6 +30,7 @@ constexpr std::array commands{
                  app::run_convert},
     app::Command{"inspect", "print or verify an HDF5 model", false, app::run_inspect},
     app::Command{"tokenize", "prompts to token ids, and back", false, app::run_tokenize},
+    app::Command{"merge", "the outputs of jobs over shards of one input become one", false, app::run_merge},
     app::Command{"bench", "measure one part: layer, engine, comm or exchange", true, app::run_bench},
 };
 
@@ -100,7 +103,7 @@ int main(int argc, char** argv) {
         return exit_ok;
     }
     if (name == "--version") {
-        std::puts("mixserve " MIXSERVE_VERSION);
+        std::printf("mixserve %s\n%s", app::build_info.version, app::build_text().c_str());
         return exit_ok;
     }
     if (name.empty()) {

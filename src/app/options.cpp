@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "app/run_record.h"
 #include "base/error.h"
 #include "base/json.h"
 
@@ -36,14 +37,38 @@ void print_usage(const std::string& command, const po::options_description& all)
               << (positional.empty() ? all : named);
 }
 
+/// The options in a run.json.
+po::parsed_options options_of_run(const std::string& command, const po::options_description& options,
+                                  const std::string& path, const po::variables_map& values) {
+    const ordered_json run = read_run_json(path);
+    const std::string of = run.value("command", "");
+    require_usage(of == command, "--config: {} is of 'mixserve {}', and this is 'mixserve {}'", path, of,
+                  command);
+    const bool continues = values.count("resume") != 0 && values["resume"].as<bool>();
+    require_usage(
+        continues || values.count("output-dir") != 0,
+        "--config {}: give an --output-dir for the repeated job, or --resume to go on with that one", path);
+    po::parsed_options parsed(&options);
+    for (const auto& [name, value] : run["options"].items()) {
+        if (name == "output-dir" && !continues) continue;
+        po::option option;
+        option.string_key = name;
+        option.value = {value.is_string() ? value.get<std::string>() : value.dump()};
+        if (options.find_nothrow(name, false) == nullptr) throw po::unknown_option(name);
+        parsed.options.push_back(std::move(option));
+    }
+    return parsed;
+}
+
 }  // namespace
 
 bool parse_options(const std::string& command, const po::options_description& options, Arguments arguments,
                    po::variables_map& values) {
     po::options_description general("general");
-    general.add_options()("config", po::value<std::string>()->value_name("FILE"),
-                          "options from a file, one `name = value` a line; the command line wins")(
-        "help", "this text");
+    general.add_options()(
+        "config", po::value<std::string>()->value_name("FILE"),
+        "options from a file, one `name = value` a line, or a job's run.json, which repeats it; the "
+        "command line wins")("help", "this text");
     po::options_description all;
     all.add(options).add(general);
     const std::vector<std::string> words(arguments.begin(), arguments.end());
@@ -66,7 +91,11 @@ bool parse_options(const std::string& command, const po::options_description& op
             where = values["config"].as<std::string>();
             std::ifstream file(where);
             require_usage(static_cast<bool>(file), "--config: cannot read {}", where);
-            po::store(po::parse_config_file(file, options), values);
+            if ((file >> std::ws).peek() == '{') {
+                po::store(options_of_run(command, options, where, values), values);
+            } else {
+                po::store(po::parse_config_file(file, options), values);
+            }
         }
         po::notify(values);
     } catch (const po::unknown_option& e) {

@@ -20,6 +20,8 @@ class Runtime {
     /// Ends all ranks of the job at once with `exit_code`.
     [[noreturn]] static void abort(int exit_code);
     static bool initialized();
+    /// As the library names itself: "Open MPI v4.1.4, ...".
+    static std::string library_version();
     /// Whether the launcher (mpirun, srun) started more than one process, without initialising MPI.
     static bool launched_with_several_ranks();
 };

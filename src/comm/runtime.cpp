@@ -1,3 +1,4 @@
+#include <array>
 #include <cstdlib>
 
 #include "base/error.h"
@@ -31,6 +32,14 @@ Runtime::~Runtime() {
 void Runtime::abort(int exit_code) {
     if (mpi_is_running()) MPI_Abort(MPI_COMM_WORLD, exit_code);
     std::_Exit(exit_code);
+}
+
+std::string Runtime::library_version() {
+    std::array<char, MPI_MAX_LIBRARY_VERSION_STRING> text{};
+    int n = 0;
+    check_mpi(MPI_Get_library_version(text.data(), &n), "MPI_Get_library_version");
+    std::string version(text.data());
+    return version.substr(0, version.find_last_not_of(" \n") + 1);
 }
 
 bool Runtime::initialized() {

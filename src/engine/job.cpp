@@ -1,9 +1,12 @@
 #include "engine/job.h"
 
 #include <algorithm>
+#include <chrono>
 
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "io/prompt_line.h"
+#include "io/raw_file.h"
 
 namespace mixserve::engine {
 namespace {
@@ -12,25 +15,70 @@ constexpr size_t n_ready_at_most = 1024;  // prompts read ahead
 
 }  // namespace
 
+std::string rows_file_name(bool scores) {
+    return scores ? "scores.jsonl" : "generations.jsonl";
+}
+
+std::string name_of_start(const std::string& stem, const std::string& extension, int64_t number) {
+    return number == 1 ? stem + "." + extension : fmt::format("{}-{}.{}", stem, number, extension);
+}
+
 Job::Job(JobSetup setup)
     : setup_(std::move(setup)),
-      rows_(io::RowWriter::create(setup_.output_dir +
-                                  (setup_.scores ? "/scores.jsonl" : "/generations.jsonl"))),
-      step_log_(setup_.output_dir + "/steps.jsonl") {
-    if (setup_.tracing) trace_.emplace(setup_.output_dir + "/trace.json", setup_.ranks);
+      rows_(io::RowWriter::append(setup_.output_dir + "/" + rows_file_name(setup_.scores),
+                                  setup_.before.rows.n_bytes)),
+      step_log_(setup_.output_dir + "/steps.jsonl", setup_.before.steps.n_bytes) {
+    if (setup_.tracing) {
+        trace_.emplace(setup_.output_dir + "/" + name_of_start("trace", "json", setup_.before.n_starts + 1),
+                       setup_.ranks);
+    }
+    io::sync_folder(setup_.output_dir);
     clock_offsets_.resize(setup_.ranks.size());
-    progress_state_.n_total = io::count_prompts(setup_.input_file);
+    statistics_.add(setup_.before.rows.totals);
+    phase_seconds_ = setup_.before.steps.phase_seconds;
+    progress_state_.n_total = setup_.input.n_in_shard;
+    progress_state_.n_done = statistics_.n_completed() + statistics_.n_failed();
+    progress_state_.n_failed = statistics_.n_failed();
     started_s_ = now_s();
     reader_ = std::thread([this] { read_ahead(); });
+    if (setup_.sync_interval_s > 0) syncer_ = std::thread([this] { keep_synced(); });
 }
 
 Job::~Job() {
+    stop_threads();
+}
+
+void Job::stop_threads() {
     {
         const std::lock_guard lock(mutex_);
         abandoned_ = true;
     }
     changed_.notify_all();
-    reader_.join();
+    if (reader_.joinable()) reader_.join();
+    if (syncer_.joinable()) syncer_.join();
+}
+
+// A thread of its own: on a busy file system a sync takes long, and the step loop of all nodes would wait.
+void Job::keep_synced() {
+    const std::chrono::duration<double> interval(setup_.sync_interval_s);
+    std::unique_lock lock(mutex_);
+    while (!changed_.wait_for(lock, interval, [&] { return abandoned_; })) {
+        lock.unlock();
+        std::exception_ptr error;
+        try {
+            rows_.sync();
+        } catch (...) {
+            error = std::current_exception();
+        }
+        lock.lock();
+        sync_error_ = error;
+        if (error) return;
+    }
+}
+
+void Job::rethrow_sync_error() {
+    const std::lock_guard lock(mutex_);
+    if (sync_error_) std::rethrow_exception(sync_error_);
 }
 
 Job::Ready Job::prepare(io::Request request) const {
@@ -42,7 +90,7 @@ Job::Ready Job::prepare(io::Request request) const {
         return {FeedItem{pack(prepared), n_sequences, static_cast<int64_t>(prepared.prompt_ids.size())},
                 std::nullopt};
     } catch (const Error& e) {
-        copy.error = fmt::format("line {}: {}", copy.line, e.what());
+        copy.error = io::at_line(copy.line, e.what());
         return {std::nullopt, std::move(copy)};
     }
 }
@@ -56,12 +104,15 @@ void Job::push(Ready ready) {
 
 void Job::read_ahead() {
     try {
-        io::PromptReader reader(setup_.input_file, setup_.defaults, setup_.limits);
+        io::PromptReader reader(setup_.input_file, setup_.defaults, setup_.limits,
+                                std::move(setup_.before.index));
         while (std::optional<io::Request> request = reader.next()) {
-            push(prepare(std::move(*request)));
+            if (setup_.shard.takes(request->line) && !reader.has_row()) push(prepare(std::move(*request)));
             const std::lock_guard lock(mutex_);
             if (abandoned_) return;
         }
+        require(reader.digest() == setup_.input.digest,
+                "'{}' was changed while the job read it; its rows may be of either text", setup_.input_file);
     } catch (...) {
         const std::lock_guard lock(mutex_);
         reader_error_ = std::current_exception();
@@ -72,6 +123,7 @@ void Job::read_ahead() {
 }
 
 std::optional<FeedItem> Job::poll() {
+    rethrow_sync_error();
     while (true) {
         Ready next;
         {
@@ -113,6 +165,7 @@ void Job::write_failed(const io::Request& request) {
 }
 
 void Job::accept(std::vector<std::byte> finished) {
+    rethrow_sync_error();
     ByteReader in(finished);
     while (!in.at_end()) {
         const std::vector<std::byte> packed = in.get_array<std::byte>();
@@ -138,8 +191,8 @@ void Job::wrote_row() {
 void Job::take_step(std::span<const StepSample> ranks) {
     io::StepRecord record;
     const StepSample& first = ranks.front();
-    record.step = first.step;
-    record.time_s = first.end_s - started_s_;
+    record.step = setup_.before.steps.n_steps + first.step;
+    record.time_s = setup_.before.steps.time_s + first.end_s - started_s_;
     std::vector<io::PhaseSeconds> phases;
     for (const StepSample& rank : ranks) {
         record.duration_s = std::max(record.duration_s, rank.duration_s);
@@ -168,6 +221,10 @@ void Job::take_spans(int rank, std::span<const TraceSpan> spans) {
 
 void Job::finish() {
     duration_s_ = now_s() - started_s_;
+    stop_threads();
+    rethrow_sync_error();
+    rows_.sync();
+    rows_.check_in_place();
     progress_.finish(progress_state_, now_s());
     if (trace_) trace_->finish();
 }

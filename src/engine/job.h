@@ -17,22 +17,41 @@
 #include "engine/step_recorder.h"
 #include "io/progress.h"
 #include "io/prompts.h"
+#include "io/row_scan.h"
 #include "io/row_writer.h"
 #include "io/rows.h"
 #include "io/step_log.h"
+#include "io/step_scan.h"
 #include "io/summary.h"
 #include "io/trace.h"
 
 namespace mixserve::engine {
 
+/// Of the rows, in the output folder.
+std::string rows_file_name(bool scores);
+/// Of a log that each start (from 1) has one of its own: "trace.json", then "trace-2.json".
+std::string name_of_start(const std::string& stem, const std::string& extension, int64_t number);
+
 /// Turns a parsed line into tokens. Throws Error when the line cannot be served: its text becomes the line's
 /// error row.
 using Prepare = std::function<PreparedRequest(io::Request)>;
 
+/// What earlier starts of the job left in the output folder; all empty at the first.
+struct JobHistory {
+    int64_t n_starts = 0;
+    io::RowIndex index;  // of the rows
+    io::RowScan rows;
+    io::StepScan steps;
+};
+
 /// What the input and the output of a job are.
 struct JobSetup {
     std::string input_file;
-    std::string output_dir;  // prepared: it is there and empty
+    io::InputFacts input;  // of the file as it was before work started
+    io::Shard shard;
+    std::string output_dir;
+    JobHistory before;
+    double sync_interval_s = 0;  // rows are brought to the disk this often; 0: never
     io::SamplingDefaults defaults;
     io::PromptLimits limits;
     bool scores = false;  // scores.jsonl, else generations.jsonl
@@ -43,8 +62,8 @@ struct JobSetup {
 };
 
 /// A job as world rank 0 has it: a thread reads and tokenizes the input ahead of the step loop, a bounded
-/// number of prompts; rows are written as they come; steps, trace and figures are kept. Nothing grows with
-/// the input.
+/// number of prompts; rows are written as they come; steps, trace and figures are kept. Of the input only the
+/// hashes of ids stay in memory. What earlier starts left is gone on with: their rows are not made again.
 class Job : public FeedRoot, public StepSink {
   public:
     explicit Job(JobSetup setup);
@@ -58,10 +77,12 @@ class Job : public FeedRoot, public StepSink {
     void take_step(std::span<const StepSample> ranks) override;
     void take_spans(int rank, std::span<const TraceSpan> spans) override;
 
-    /// After the last step: ends the progress line and the trace; what is left is the summary.
+    /// After the last step: ends the progress line and the trace and brings the rows to the disk; what is
+    /// left is the summary. Error where the rows are no longer in their place.
     void finish();
     const io::RunStatistics& statistics() const { return statistics_; }
-    double duration_s() const { return duration_s_; }
+    /// These two of all starts together.
+    double duration_s() const { return setup_.before.steps.time_s + duration_s_; }
     /// Summed over steps, mean over ranks.
     const std::array<double, n_phases>& phase_seconds() const { return phase_seconds_; }
 
@@ -71,6 +92,9 @@ class Job : public FeedRoot, public StepSink {
         std::optional<io::Request> failed;  // a line that cannot be served; `error` says why
     };
     void read_ahead();
+    void keep_synced();
+    void rethrow_sync_error();
+    void stop_threads();
     void push(Ready ready);
     Ready prepare(io::Request request) const;
     void write_failed(const io::Request& request);
@@ -94,7 +118,9 @@ class Job : public FeedRoot, public StepSink {
     bool end_of_input_ = false;
     bool abandoned_ = false;
     std::exception_ptr reader_error_;
+    std::exception_ptr sync_error_;
     std::thread reader_;
+    std::thread syncer_;
 };
 
 }  // namespace mixserve::engine

@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "base/error.h"
+#include "io/digest.h"
 
 namespace mixserve::io {
 namespace {
@@ -20,7 +21,11 @@ bool LineReader::Line::is_blank() const {
 }
 
 LineReader::LineReader(const std::string& path, int64_t max_line_bytes)
-    : path_(path), max_line_bytes_(static_cast<size_t>(max_line_bytes)), buffer_(buffer_bytes) {
+    : path_(path),
+      max_line_bytes_(static_cast<size_t>(max_line_bytes)),
+      buffer_(buffer_bytes),
+      hash_(XXH3_createState(), XXH3_freeState) {
+    XXH3_128bits_reset(hash_.get());
     struct stat status {};
     const bool there = ::stat(path.c_str(), &status) == 0;
     require_usage(there, "cannot read '{}': {}", path, errno_text(errno));
@@ -56,8 +61,13 @@ bool LineReader::fill() {
     } while (n < 0 && errno == EINTR);
     require(n >= 0, "cannot read '{}' after byte {}: {}", path_, bytes_read_, errno_text(errno));
     bytes_read_ += n;
+    XXH3_128bits_update(hash_.get(), buffer_.data(), static_cast<size_t>(n));
     rest_ = {buffer_.data(), static_cast<size_t>(n)};
     return n > 0;
+}
+
+std::string LineReader::digest() const {
+    return hex_digits(XXH3_128bits_digest(hash_.get()));
 }
 
 std::optional<LineReader::Line> LineReader::next() {
@@ -74,6 +84,7 @@ std::optional<LineReader::Line> LineReader::next() {
         rest_.remove_prefix(end == std::string_view::npos ? rest_.size() : end + 1);
         if (end != std::string_view::npos && in_place) {
             line.text = part;
+            line.ended = true;
             break;
         }
         in_place = false;
@@ -84,9 +95,11 @@ std::optional<LineReader::Line> LineReader::next() {
         }
         if (end != std::string_view::npos || !fill()) {
             line.text = line_;
+            line.ended = end != std::string_view::npos;
             break;
         }
     }
+    line.end = bytes_read_ - static_cast<int64_t>(rest_.size());
     if (line.too_long) line.text = {};
     if (line.text.ends_with('\r')) line.text.remove_suffix(1);
     return line;

@@ -1,6 +1,9 @@
 #pragma once
 
+#include <xxhash.h>
+
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -15,6 +18,8 @@ class LineReader {
     struct Line {
         std::string_view text;  // without its end; valid until the next call
         int64_t number = 0;     // from 1
+        int64_t end = 0;        // the byte after it and its newline
+        bool ended = false;     // by a newline, not by the end of the file
         bool too_long = false;  // then `text` is empty
         bool is_blank() const;  // nothing but spaces
     };
@@ -28,6 +33,8 @@ class LineReader {
     /// Error where the file cannot be read any further.
     std::optional<Line> next();
     int64_t bytes_read() const { return bytes_read_; }
+    /// XXH3 (128 bits) of the bytes read so far, as 32 hex digits; after the last line, of the file.
+    std::string digest() const;
 
   private:
     bool fill();
@@ -41,6 +48,7 @@ class LineReader {
     std::string line_;       // one that spans buffers
     int64_t n_lines_ = 0;
     int64_t bytes_read_ = 0;
+    std::unique_ptr<XXH3_state_s, XXH_errorcode (*)(XXH3_state_s*)> hash_;
 };
 
 }  // namespace mixserve::io

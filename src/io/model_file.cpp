@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "base/error.h"
+#include "io/digest.h"
 #include "io/hdf5_format.h"
 #include "io/raw_file.h"
 
@@ -339,6 +340,20 @@ void ModelFile::read(const std::string& name, std::span<const int64_t> offset, s
         }
         if (d == 0) return;
     }
+}
+
+std::string ModelFile::digest() const {
+    std::vector<std::string> parts;
+    for (const TensorInfo& info : impl_->tensors) {
+        parts.push_back(fmt::format("{} {} {} {} {:016x}", info.name, name(info.dtype),
+                                    shape_text(info.shape), info.transposed, info.checksum));
+    }
+    std::sort(parts.begin(), parts.end());
+    for (const TextSlot& slot : text_slots) {
+        const std::optional<std::string>& text = impl_->texts.*slot.member;
+        parts.push_back(text ? fmt::format("{} {}", slot.dataset, text_digest(*text)) : "");
+    }
+    return text_digest(fmt::format("{}", fmt::join(parts, "\n")));
 }
 
 void ModelFile::verify() const {

@@ -54,6 +54,10 @@ class ModelFile {
     bool has(const std::string& name) const;
     const TensorInfo& tensor(const std::string& name) const;
 
+    /// XXH3 (128 bits, 32 hex digits) over the texts and over name, type, shape and checksum of every tensor:
+    /// the same for a copy, and for any division into files. No weight is read for it.
+    std::string digest() const;
+
     /// Reads the hyperslab [offset, offset + count) of a tensor, in its stored type, row-major, to `out`.
     /// Fast where the parts that lie together are long; a hyperslab that cuts the last dimension is not.
     void read(const std::string& name, std::span<const int64_t> offset, std::span<const int64_t> count,

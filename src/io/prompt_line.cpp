@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <vector>
 
 #include "base/utf8.h"
@@ -280,6 +281,16 @@ int json_depth(std::string_view text) {
 
 std::string at_line(int64_t line, std::string_view cause) {
     return fmt::format("line {}: {}", line, cause);
+}
+
+std::optional<int64_t> line_of_error(std::string_view text) {
+    constexpr std::string_view prefix = "line ";
+    if (!text.starts_with(prefix)) return std::nullopt;
+    int64_t line = 0;
+    const char* const last = text.data() + text.size();
+    const auto [end, error] = std::from_chars(text.data() + prefix.size(), last, line);
+    if (error != std::errc() || !std::string_view(end, last).starts_with(": ")) return std::nullopt;
+    return line;
 }
 
 Request bad_line(int64_t line, std::string_view cause) {

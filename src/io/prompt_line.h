@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <string>
 #include <string_view>
 
 #include "io/prompts.h"
@@ -19,6 +21,8 @@ Request bad_line(int64_t line, std::string_view cause);
 
 /// The text of an error of a line: "line 7: cause".
 std::string at_line(int64_t line, std::string_view cause);
+/// The line in such a text; nothing in another one.
+std::optional<int64_t> line_of_error(std::string_view text);
 
 /// Lists and objects in each other at the deepest place of a JSON text; counts brackets outside of strings.
 int json_depth(std::string_view text);

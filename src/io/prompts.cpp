@@ -6,7 +6,6 @@
 
 #include "base/error.h"
 #include "base/utf8.h"
-#include "io/id_set.h"
 #include "io/line_reader.h"
 #include "io/prompt_line.h"
 
@@ -29,18 +28,25 @@ struct PromptReader::Impl {
     bool json_lines;
     SamplingDefaults defaults;
     PromptLimits limits;
-    IdSet ids = {};
+    RowIndex rows;
+    bool has_row = false;
     int64_t n_lines = 0;
     int64_t n_blank = 0;
 
     Request parse(const LineReader::Line& line) {
+        Request request = parse_line(line);
+        has_row = rows.has_error_row(request.line) || (!request.error && rows.ids.has_row(request.id));
+        return request;
+    }
+
+    Request parse_line(const LineReader::Line& line) {
         if (line.too_long)
             return bad_line(line.number, fmt::format("longer than {} bytes", limits.max_line_bytes));
         if (!json_lines) return parse_text_line(line.text, line.number, defaults);
         Request request = parse_json_line(line.text, line.number, defaults, limits);
         // A line without an id of its own, as bad JSON is, claims its number only when it is served.
         if (request.error && request.id_is_number) return request;
-        const std::optional<int64_t> earlier = ids.add(request.id, line.number);
+        const std::optional<int64_t> earlier = rows.ids.add(request.id, line.number);
         if (earlier && !request.error)
             request.error = at_line(line.number, fmt::format("the id {} is already that of line {}",
                                                              in_quotes(request.id), *earlier));
@@ -48,8 +54,11 @@ struct PromptReader::Impl {
     }
 };
 
-PromptReader::PromptReader(const std::string& path, SamplingDefaults defaults, PromptLimits limits)
-    : impl_(new Impl{{path, limits.max_line_bytes}, is_json_lines(path), std::move(defaults), limits}) {}
+PromptReader::PromptReader(const std::string& path, SamplingDefaults defaults, PromptLimits limits,
+                           RowIndex rows)
+    : impl_(new Impl{
+          {path, limits.max_line_bytes}, is_json_lines(path), std::move(defaults), limits, std::move(rows)}) {
+}
 PromptReader::~PromptReader() = default;
 PromptReader::PromptReader(PromptReader&&) noexcept = default;
 PromptReader& PromptReader::operator=(PromptReader&&) noexcept = default;
@@ -63,6 +72,12 @@ std::optional<Request> PromptReader::next() {
     return std::nullopt;
 }
 
+bool PromptReader::has_row() const {
+    return impl_->has_row;
+}
+const IdSet& PromptReader::ids() const {
+    return impl_->rows.ids;
+}
 int64_t PromptReader::n_lines() const {
     return impl_->n_lines;
 }
@@ -73,12 +88,21 @@ int64_t PromptReader::bytes_read() const {
     return impl_->lines.bytes_read();
 }
 
-int64_t count_prompts(const std::string& path) {
+std::string PromptReader::digest() const {
+    return impl_->lines.digest();
+}
+
+InputFacts scan_input(const std::string& path, const Shard& shard) {
     LineReader lines(path, PromptLimits{}.max_line_bytes);
-    int64_t n = 0;
-    while (const std::optional<LineReader::Line> line = lines.next())
-        n += line->is_blank() ? 0 : 1;
-    return n;
+    InputFacts facts;
+    while (const std::optional<LineReader::Line> line = lines.next()) {
+        if (line->is_blank()) continue;
+        ++facts.n_prompts;
+        if (shard.takes(line->number)) ++facts.n_in_shard;
+    }
+    facts.n_bytes = lines.bytes_read();
+    facts.digest = lines.digest();
+    return facts;
 }
 
 }  // namespace mixserve::io

@@ -1,6 +1,7 @@
 #include "io/row_writer.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -45,29 +46,6 @@ int write_all(int descriptor, std::string_view data) {
 
 }  // namespace
 
-void prepare_output_dir(const std::string& path) {
-    namespace fs = std::filesystem;
-    require_usage(!path.empty(), "the output folder has no name; give --output-dir");
-    std::error_code error;
-    const fs::file_status status = fs::status(path, error);
-    if (fs::exists(status)) {
-        require_usage(fs::is_directory(status), "the output folder '{}' is a file; give another --output-dir",
-                      path);
-        const bool empty = fs::is_empty(path, error);
-        require_usage(!error, "cannot read the output folder '{}': {}", path, error.message());
-        require_usage(
-            empty,
-            "the output folder '{}' is not empty; give a new one, so that no earlier results are mixed in or "
-            "lost",
-            path);
-    } else {
-        fs::create_directories(path, error);
-        require_usage(!error, "cannot make the output folder '{}': {}", path, error.message());
-    }
-    const bool writable = ::access(path.c_str(), W_OK | X_OK) == 0;
-    require_usage(writable, "cannot write to the output folder '{}': {}", path, errno_text(errno));
-}
-
 void write_file_atomically(const std::string& path, std::string_view text) {
     const std::string temporary = path + ".part";
     const int descriptor = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
@@ -76,19 +54,34 @@ void write_file_atomically(const std::string& path, std::string_view text) {
     if (code == 0 && ::fsync(descriptor) != 0) code = errno;
     if (::close(descriptor) != 0 && code == 0) code = errno;
     if (code == 0 && ::rename(temporary.c_str(), path.c_str()) != 0) code = errno;
-    if (code == 0) return;
+    if (code == 0) {
+        const std::string folder = std::filesystem::path(path).parent_path();
+        sync_folder(folder.empty() ? "." : folder);
+        return;
+    }
     ::unlink(temporary.c_str());
     fail("cannot write '{}': {}; {}", path, errno_text(code), remedy(code));
 }
 
-RowWriter::RowWriter(std::string path, int descriptor, double sync_every_s)
-    : path_(std::move(path)), descriptor_(descriptor), sync_every_s_(sync_every_s), synced_s_(now_s()) {}
+RowWriter::RowWriter(std::string path, int descriptor, int64_t n_bytes)
+    : path_(std::move(path)), descriptor_(descriptor), n_bytes_(n_bytes), checked_s_(now_s()) {}
 
-RowWriter RowWriter::create(const std::string& path, double sync_every_s) {
+RowWriter RowWriter::create(const std::string& path) {
     const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666);
     require_usage(descriptor >= 0, "cannot make '{}': {}; {}", path, errno_text(errno),
                   errno == EEXIST ? "give a new output folder" : remedy(errno));
-    return {path, descriptor, sync_every_s};
+    return {path, descriptor, 0};
+}
+
+RowWriter RowWriter::append(const std::string& path, int64_t n_bytes) {
+    const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    require_usage(descriptor >= 0, "cannot write '{}': {}; {}", path, errno_text(errno), remedy(errno));
+    RowWriter writer(path, descriptor, n_bytes);
+    struct stat status {};
+    if (::fstat(descriptor, &status) != 0 ||
+        (status.st_size != n_bytes && ::ftruncate(descriptor, n_bytes) != 0))
+        fail("cannot cut '{}' back to its whole rows: {}; {}", path, errno_text(errno), remedy(errno));
+    return writer;
 }
 
 RowWriter::~RowWriter() {
@@ -103,8 +96,7 @@ RowWriter& RowWriter::operator=(RowWriter&& other) noexcept {
     std::swap(path_, other.path_);
     std::swap(descriptor_, other.descriptor_);
     std::swap(n_bytes_, other.n_bytes_);
-    std::swap(sync_every_s_, other.sync_every_s_);
-    std::swap(synced_s_, other.synced_s_);
+    std::swap(checked_s_, other.checked_s_);
     std::swap(line_, other.line_);
     return *this;
 }
@@ -118,16 +110,35 @@ void RowWriter::write(std::string_view row) {
 void RowWriter::write_lines(std::string_view lines) {
     if (const int code = write_all(descriptor_, lines); code != 0) give_up(code);
     n_bytes_ += static_cast<int64_t>(lines.size());
-    if (sync_every_s_ > 0 && now_s() - synced_s_ >= sync_every_s_) sync();
+    constexpr double check_every_s = 1;
+    if (now_s() - checked_s_ < check_every_s) return;
+    check_in_place();
+    checked_s_ = now_s();
 }
 
-void RowWriter::sync() {
+void RowWriter::sync() const {
     while (::fdatasync(descriptor_) != 0) {
         // EINVAL: what is written to (a pipe, a device) has no disk behind it.
         if (errno == EINVAL) break;
-        if (errno != EINTR) give_up(errno);
+        if (errno != EINTR)
+            fail(
+                "cannot bring '{}' to the disk: {}; {}. Rows since the last time may be lost there; start "
+                "again with --resume",
+                path_, errno_text(errno), remedy(errno));
     }
-    synced_s_ = now_s();
+}
+
+void RowWriter::check_in_place() const {
+    struct stat own {};
+    struct stat there {};
+    if (::fstat(descriptor_, &own) != 0 || !S_ISREG(own.st_mode)) return;
+    const bool same =
+        ::stat(path_.c_str(), &there) == 0 && there.st_dev == own.st_dev && there.st_ino == own.st_ino;
+    require(same, "'{}' was removed or moved while the job wrote to it", path_);
+    require(own.st_size == n_bytes_,
+            "another program has written to '{}' or cut it while the job ran: it has {} bytes, and the job "
+            "wrote {}",
+            path_, own.st_size, n_bytes_);
 }
 
 void RowWriter::give_up(int code) {

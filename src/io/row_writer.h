@@ -6,22 +6,22 @@
 
 namespace mixserve::io {
 
-/// Makes the folder of a job's output, with the folders above it. UsageError when it is a file, holds
-/// anything already, or cannot be written.
-void prepare_output_dir(const std::string& path);
-
 /// Writes a whole file under another name and moves it into place, so that a reader sees the old text or the
 /// new.
 void write_file_atomically(const std::string& path, std::string_view text);
 
 /// Appends whole lines to a file. Each is handed to the system when it is written, so that a killed program
-/// loses none; with `sync_every_s`, the disk has all that is older than that at each write. Error on a full
-/// disk or a failed device, after the file is cut back to its last whole line.
+/// loses none; the disk of a machine that dies has what was there at the last sync(). Error on a full disk or
+/// a failed device, after the file is cut back to its last whole line; and, seen within a second or two,
+/// where the file was removed, moved, or written by another program.
 class RowWriter {
   public:
     RowWriter() = default;
     /// A new file; UsageError when it exists.
-    static RowWriter create(const std::string& path, double sync_every_s = 0);
+    static RowWriter create(const std::string& path);
+    /// Goes on with a file after its first `n_bytes`; what follows them is cut off. UsageError where it
+    /// cannot be written.
+    static RowWriter append(const std::string& path, int64_t n_bytes);
     ~RowWriter();
     RowWriter(RowWriter&& other) noexcept;
     RowWriter& operator=(RowWriter&& other) noexcept;
@@ -30,21 +30,22 @@ class RowWriter {
     void write(std::string_view row);
     /// Several rows with one call to the system; each ends in a newline.
     void write_lines(std::string_view lines);
-    /// Returns when the bytes are on the disk.
-    void sync();
+    /// Returns when the bytes are on the disk. Any thread may call it, beside one that writes.
+    void sync() const;
+    /// Error where the file at the path is no longer what was written here.
+    void check_in_place() const;
 
     const std::string& path() const { return path_; }
     int64_t n_bytes() const { return n_bytes_; }
 
   private:
-    RowWriter(std::string path, int descriptor, double sync_every_s);
+    RowWriter(std::string path, int descriptor, int64_t n_bytes);
     [[noreturn]] void give_up(int code);
 
     std::string path_;
     int descriptor_ = -1;
     int64_t n_bytes_ = 0;  // of whole lines
-    double sync_every_s_ = 0;
-    double synced_s_ = 0;
+    double checked_s_ = 0;
     std::string line_;
 };
 

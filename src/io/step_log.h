@@ -40,7 +40,9 @@ struct StepRecord {
 /// took no time on any rank is left out.
 class StepLog {
   public:
-    explicit StepLog(const std::string& path) : writer_(RowWriter::create(path)) {}
+    /// Goes on with a file after its first `n_bytes` (RowWriter::append).
+    explicit StepLog(const std::string& path, int64_t n_bytes = 0)
+        : writer_(RowWriter::append(path, n_bytes)) {}
     void write(const StepRecord& record);
 
   private:

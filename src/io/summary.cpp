@@ -51,6 +51,11 @@ void append_throughput(std::string& out, const RunStatistics& s, const RunFacts&
     };
     line("Rows finished", s.n_completed(), "rows");
     fmt::format_to(std::back_inserter(out), "  {:<28}{:>14}\n", "Rows with an error", grouped(s.n_failed()));
+    if (facts.n_rows_before > 0) {
+        fmt::format_to(std::back_inserter(out), "  {:<28}{:>14}   {}\n", "Rows from before",
+                       grouped(facts.n_rows_before),
+                       "counted above and in the rates; latencies are without them");
+    }
     line("Input tokens", s.n_input_tokens(), "tokens");
     if (facts.scores) return;
     line("Output tokens", s.n_output_tokens(), "tokens");
@@ -115,6 +120,15 @@ void RunStatistics::add(const ScoreResult& result) {
         sum_logprobs_ += logprob;
 }
 
+void RunStatistics::add(const RowTotals& rows) {
+    n_completed_ += rows.n_completed;
+    n_failed_ += rows.n_failed;
+    n_input_tokens_ += rows.n_input_tokens;
+    n_output_tokens_ += rows.n_output_tokens;
+    n_scored_tokens_ += rows.n_logprobs;
+    sum_logprobs_ += rows.sum_logprobs;
+}
+
 std::optional<double> RunStatistics::perplexity() const {
     if (n_scored_tokens_ == 0) return std::nullopt;
     return std::exp(-sum_logprobs_ / static_cast<double>(n_scored_tokens_));
@@ -142,6 +156,8 @@ ordered_json summary_json(const RunStatistics& s, const RunFacts& facts) {
     }
     summary["model"] = facts.model;
     summary["strategy"] = facts.strategy;
+    summary["starts"] = facts.n_starts;
+    summary["rows_before"] = facts.n_rows_before;
     summary["world"] = {{"nodes", facts.n_nodes}, {"ranks", facts.n_ranks}};
     ordered_json& shares = summary["phase_shares"] = ordered_json::object();
     for (size_t phase = 0; phase < n_phases; ++phase)

@@ -9,6 +9,7 @@
 #include "base/phase.h"
 #include "io/distribution.h"
 #include "io/result.h"
+#include "io/row_scan.h"
 
 namespace mixserve::io {
 
@@ -17,6 +18,8 @@ class RunStatistics {
   public:
     void add(const Result& result);
     void add(const ScoreResult& result);
+    /// Rows that were there before; they count, without their times.
+    void add(const RowTotals& rows);
 
     int64_t n_completed() const { return n_completed_; }
     int64_t n_failed() const { return n_failed_; }
@@ -50,12 +53,15 @@ struct RunFacts {
     std::string strategy;
     int64_t n_nodes = 1;
     int64_t n_ranks = 1;
-    double duration_s = 0;
+    double duration_s = 0;      // of all starts together
+    int64_t n_rows_before = 0;  // written by earlier starts
+    int64_t n_starts = 1;
     std::array<double, n_phases> phase_seconds{};  // summed over steps, mean over ranks
     bool scores = false;                           // of `score`: no times of tokens
 };
 
-/// summary.json, with the names of vLLM's benchmarks (DESIGN.md section 2).
+/// summary.json, of all rows but for the latencies, which are those of the last start. With the names of
+/// vLLM's benchmarks (DESIGN.md section 2).
 ordered_json summary_json(const RunStatistics& statistics, const RunFacts& facts);
 
 /// The same as a table for the terminal, lines with a newline each.

@@ -20,6 +20,25 @@ TEST(IdSet, FindsWhatWasAddedAndNothingElse) {
     EXPECT_LE(static_cast<double>(ids.memory_bytes()) * 1.5 / n * 1e7, 1e9);
 }
 
+TEST(IdSet, KeepsLinesAndRowsApart) {
+    IdSet ids;
+    EXPECT_FALSE(ids.has_row("a"));
+    EXPECT_EQ(ids.line_of("a"), std::nullopt);
+    EXPECT_TRUE(ids.add_row("a"));
+    EXPECT_FALSE(ids.add_row("a"));
+    EXPECT_EQ(ids.line_of("a"), std::nullopt);
+    EXPECT_FALSE(ids.add("a", 7));
+    EXPECT_EQ(ids.add("a", 9), 7);
+    EXPECT_FALSE(ids.add("b", 8));
+    for (int64_t i = 1; i <= 5000; ++i)
+        ids.add_row(std::to_string(i));
+    EXPECT_TRUE(ids.has_row("a"));
+    EXPECT_FALSE(ids.has_row("b"));
+    EXPECT_EQ(ids.line_of("a"), 7);
+    EXPECT_EQ(ids.line_of("b"), 8);
+    EXPECT_EQ(ids.size(), 5002);
+}
+
 TEST(IdSet, TakesAnyText) {
     IdSet ids;
     EXPECT_FALSE(ids.add("", 1));

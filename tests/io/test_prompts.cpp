@@ -20,7 +20,7 @@ std::vector<Request> read_all(const std::string& name, const std::string& text,
     std::vector<Request> requests;
     while (std::optional<Request> request = reader.next())
         requests.push_back(std::move(*request));
-    EXPECT_EQ(static_cast<int64_t>(requests.size()), count_prompts(folder.file(name)));
+    EXPECT_EQ(static_cast<int64_t>(requests.size()), scan_input(folder.file(name)).n_prompts);
     return requests;
 }
 

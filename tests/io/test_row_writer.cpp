@@ -29,7 +29,7 @@ std::string message_of(F&& f, ExitCode code) {
 
 TEST(RowWriter, RowsAreThereAtOnce) {
     const test::TemporaryFolder folder;
-    RowWriter writer = RowWriter::create(folder.file("r.jsonl"), 1e-9);
+    RowWriter writer = RowWriter::create(folder.file("r.jsonl"));
     writer.write("{\"a\":1}");
     EXPECT_EQ(test::read_file(folder.file("r.jsonl")), "{\"a\":1}\n");
     RowWriter moved = std::move(writer);
@@ -102,23 +102,17 @@ TEST(RowWriter, AtomicFiles) {
                 HasSubstr("No such file"));
 }
 
-TEST(OutputFolder, MustBeNewOrEmpty) {
+TEST(RowWriter, NoticesWhatOthersDoToItsFile) {
     const test::TemporaryFolder folder;
-    prepare_output_dir(folder.file("a/b/c"));
-    prepare_output_dir(folder.file("a/b/c"));
-    EXPECT_TRUE(std::filesystem::is_directory(folder.file("a/b/c")));
-    EXPECT_THAT(message_of([&] { prepare_output_dir(folder.file("a")); }, exit_usage),
-                HasSubstr("is not empty"));
-    test::write_file(folder.file("f"), "x");
-    EXPECT_THAT(message_of([&] { prepare_output_dir(folder.file("f")); }, exit_usage),
-                HasSubstr("is a file"));
-    EXPECT_THAT(message_of([&] { prepare_output_dir(folder.file("f/g")); }, exit_usage), HasSubstr("cannot"));
-    EXPECT_THAT(message_of([&] { prepare_output_dir(""); }, exit_usage), HasSubstr("--output-dir"));
-    if (::geteuid() == 0) GTEST_SKIP() << "root may write everywhere";
-    std::filesystem::create_directory(folder.file("ro"));
-    ::chmod(folder.file("ro").c_str(), 0555);
-    EXPECT_THAT(message_of([&] { prepare_output_dir(folder.file("ro")); }, exit_usage),
-                HasSubstr("cannot write"));
+    const std::string path = folder.file("r.jsonl");
+    const RowWriter writer = RowWriter::append(path, 0);
+    writer.check_in_place();
+    test::write_file(path, "x");
+    EXPECT_THAT(message_of([&] { writer.check_in_place(); }, exit_failure), HasSubstr("another program"));
+    std::filesystem::rename(path, folder.file("moved"));
+    EXPECT_THAT(message_of([&] { writer.check_in_place(); }, exit_failure), HasSubstr("removed or moved"));
+    test::write_file(path, "");
+    EXPECT_THAT(message_of([&] { writer.check_in_place(); }, exit_failure), HasSubstr("removed or moved"));
 }
 
 }  // namespace

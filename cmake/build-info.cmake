@@ -1,0 +1,38 @@
+# Writes build_info.cpp from src/app/build_info.cpp.in; run as a script at every build, so that the revision is that of
+# the sources as they are built. Takes source_dir, output, version, compiler, build_type, flags and libraries ("name=version;...").
+# In a folder that git archive made, cmake/git-revision.txt holds the revision in place of its pattern.
+set(git_revision unknown)
+set(git_dirty false)
+find_package(Git QUIET)
+if(GIT_FOUND)
+    # -c safe.directory: a container commonly builds sources that belong to another user.
+    set(git "${GIT_EXECUTABLE}" -c "safe.directory=${source_dir}" -C "${source_dir}")
+    # A folder of sources inside of another project's clone is not of that clone.
+    execute_process(COMMAND ${git} rev-parse --show-toplevel OUTPUT_VARIABLE top ERROR_QUIET OUTPUT_STRIP_TRAILING_WHITESPACE)
+    get_filename_component(real_source_dir "${source_dir}" REALPATH)
+    if(top STREQUAL real_source_dir)
+        execute_process(COMMAND ${git} rev-parse HEAD OUTPUT_VARIABLE git_revision ERROR_QUIET OUTPUT_STRIP_TRAILING_WHITESPACE)
+        execute_process(COMMAND ${git} status --porcelain --untracked-files=no OUTPUT_VARIABLE changes ERROR_QUIET)
+        if(changes)
+            set(git_dirty true)
+        endif()
+    endif()
+endif()
+if(git_revision STREQUAL unknown)
+    file(STRINGS "${source_dir}/cmake/git-revision.txt" archived LIMIT_COUNT 1)
+    if(archived MATCHES "^[0-9a-f]+$")
+        set(git_revision "${archived}")
+    endif()
+endif()
+
+set(library_lines "")
+foreach(library IN LISTS libraries)
+    string(REPLACE "=" ";" pair "${library}")
+    list(GET pair 0 name)
+    list(LENGTH pair n)
+    if(n EQUAL 2)
+        list(GET pair 1 library_version)
+        string(APPEND library_lines "    {\"${name}\", \"${library_version}\"},\n")
+    endif()
+endforeach()
+configure_file("${source_dir}/src/app/build_info.cpp.in" "${output}" @ONLY)

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <string>
+
+#include "base/json.h"
+#include "io/file_lock.h"
+
+namespace mixserve::io {
+
+/// The folder of a job's output. It belongs to one job at a time: it stays locked while the object lives.
+class OutputFolder {
+  public:
+    /// Makes the folder, with those above it, and locks it; `holder` says who has it, as FileLock takes it.
+    /// UsageError when it is a file, cannot be written, is another job's at the moment, or holds anything
+    /// that `resume` does not allow for: without it, anything; with it, anything but an earlier job's output.
+    static OutputFolder open(const std::string& path, bool resume, const ordered_json& holder);
+
+    const std::string& path() const { return path_; }
+    std::string file(const std::string& name) const { return path_ + "/" + name; }
+    /// Whether a job was here before: run.json is there.
+    bool has_job() const;
+
+  private:
+    OutputFolder(std::string path, FileLock lock) : path_(std::move(path)), lock_(std::move(lock)) {}
+    std::string path_;
+    FileLock lock_;
+};
+
+/// The name of the lock's file in an output folder.
+inline constexpr const char* lock_file_name = "job.lock";
+
+}  // namespace mixserve::io
