@@ -5,7 +5,9 @@ program=$1
 source=$(cd "$(dirname "$0")/../.." && pwd)
 folder=$(mktemp -d)
 mounted=
+first=
 cleanup() {
+    [ -z "$first" ] || kill "$first" 2>/dev/null || true
     [ -z "$mounted" ] || umount "$mounted"
     rm -rf "$folder"
 }
@@ -143,14 +145,14 @@ expect 2 "$program" merge shard0 again --output-dir mixed1 --input-file changed.
 says "is not the input"
 
 # A second job on the folder of a running one; then the folder goes away.
-yes '{"prompt": "To be, or", "max_tokens": 400, "ignore_eos": true}' | head -n 64 >long.jsonl
+for _ in $(seq 400); do echo '{"prompt": "To be, or", "max_tokens": 20, "ignore_eos": true}'; done >long.jsonl
 job --input-file long.jsonl --output-dir busy --max-num-seqs 4 >busy.log 2>&1 &
 first=$!
-for _ in $(seq 600); do
+for _ in $(seq 1200); do
     [ ! -s busy/generations.jsonl ] || break
     sleep 0.1
 done
-[ -s busy/generations.jsonl ] || fail "the job has no row after a minute: $(cat busy.log)"
+[ -s busy/generations.jsonl ] || fail "the job has no row after two minutes: $(cat busy.log)"
 expect 2 job --input-file long.jsonl --output-dir busy --resume
 says "held by process"
 says "on host $(hostname)"
@@ -159,6 +161,7 @@ says "held by process"
 rm -r busy
 code=0
 wait "$first" || code=$?
+first=
 [ "$code" = 1 ] || fail "exit code $code after the output folder was removed: $(cat busy.log)"
 grep -q "was removed or moved" busy.log || fail "no word about the removed folder: $(cat busy.log)"
 
@@ -166,7 +169,7 @@ grep -q "was removed or moved" busy.log || fail "no word about the removed folde
 mkdir small
 if mount -t tmpfs -o size=64k none small 2>/dev/null; then
     mounted=$folder/small
-    yes '{"prompt": "To be, or", "max_tokens": 30}' | head -n 300 >many.jsonl
+    for _ in $(seq 300); do echo '{"prompt": "To be, or", "max_tokens": 30}'; done >many.jsonl
     expect 1 job --input-file many.jsonl --output-dir small/out
     says "No space left on device"
     jq -c .id small/out/generations.jsonl >/dev/null || fail "rows of a full disk are not whole"
