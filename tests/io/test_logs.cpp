@@ -141,7 +141,7 @@ TEST(Summary, HasTheNamesOfVllm) {
         R"("mean_itl_ms":4.0,"median_itl_ms":4.0,"p99_itl_ms":5.0,)"
         R"("mean_tpot_ms":4.0,"median_tpot_ms":4.0,"p99_tpot_ms":4.0,)"
         R"("mean_e2el_ms":28.0,"median_e2el_ms":28.0,"p99_e2el_ms":37.8,)"
-        R"("model":"m","strategy":"tp-ep","world":{"nodes":2,"ranks":4},"phase_shares":{"schedule":0.0,)"
+        R"("model":"m","strategy":"tp-ep","starts":1,"rows_before":0,"world":{"nodes":2,"ranks":4},"phase_shares":{"schedule":0.0,)"
         R"("attention":0.0,"router":0.0,"dispatch":0.0,"experts":0.75,"combine":0.0,"logits":0.0,)"
         R"("sampling":0.0,"output":0.0,"idle":0.25}})");
     const std::string table = summary_table(statistics, facts);
@@ -149,6 +149,22 @@ TEST(Summary, HasTheNamesOfVllm) {
     EXPECT_THAT(table, HasSubstr("Rows with an error                       1\n"));
     EXPECT_THAT(table,
                 HasSubstr("experts                           75.0 %   ##############################\n"));
+}
+
+TEST(Summary, CountsRowsOfEarlierStarts) {
+    RunStatistics statistics;
+    statistics.add(RowTotals{.n_completed = 3, .n_failed = 1, .n_input_tokens = 10, .n_output_tokens = 20});
+    RunFacts facts;
+    facts.duration_s = 2;
+    facts.n_rows_before = 4;
+    facts.n_starts = 2;
+    const ordered_json summary = summary_json(statistics, facts);
+    EXPECT_EQ(summary["completed"], 3);
+    EXPECT_EQ(summary["failed"], 1);
+    EXPECT_EQ(summary["output_throughput"], 10);
+    EXPECT_EQ(summary["rows_before"], 4);
+    EXPECT_EQ(summary["starts"], 2);
+    EXPECT_THAT(summary_table(statistics, facts), testing::HasSubstr("Rows from before"));
 }
 
 TEST(Summary, OfScores) {
