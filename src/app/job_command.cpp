@@ -14,6 +14,8 @@
 #include "app/options.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/stop.h"
+#include "base/watchdog.h"
 #include "comm/agree.h"
 #include "engine/engine.h"
 #include "engine/job.h"
@@ -35,6 +37,7 @@ struct JobOptions {
     bool strict = false;
     bool tracing = false;
     bool tracing_routing = false;
+    double watchdog_timeout_s = 0;  // 0: no watchdog
 };
 
 void add_job_options(po::options_description& options) {
@@ -46,7 +49,9 @@ void add_job_options(po::options_description& options) {
         "strict", po::bool_switch(), "end at once (exit code 2) when any line is bad, before work starts")(
         "trace", po::bool_switch(), "write trace.json, a Chrome trace of all ranks")(
         "trace-routing", po::bool_switch(),
-        "write routing.jsonl, the experts that world rank 0's tokens go to, for bench exchange");
+        "write routing.jsonl, the experts that world rank 0's tokens go to, for bench exchange")(
+        "watchdog-timeout", po::value<double>()->value_name("SECONDS")->default_value(300),
+        "end the job when a rank has not got on for so long, and say where each was; 0: never");
 }
 
 void add_sampling_options(po::options_description& options) {
@@ -148,6 +153,7 @@ ordered_json run_json(const std::string& command, const EngineOptions& options, 
     all["strict"] = job.strict;
     all["trace"] = job.tracing;
     all["trace-routing"] = job.tracing_routing;
+    all["watchdog-timeout"] = job.watchdog_timeout_s;
     all["chat-template"] = job.chat_template_file;
     all.update(to_json(defaults));
     j["options"] = std::move(all);
@@ -215,7 +221,10 @@ ParsedOptions parse(Arguments arguments, bool scores) {
                   parsed.values["chat-template"].as<std::string>(),
                   parsed.values["strict"].as<bool>(),
                   parsed.values["trace"].as<bool>(),
-                  parsed.values["trace-routing"].as<bool>()};
+                  parsed.values["trace-routing"].as<bool>(),
+                  parsed.values["watchdog-timeout"].as<double>()};
+    require_usage(parsed.job.watchdog_timeout_s >= 0, "--watchdog-timeout {}: a negative time",
+                  parsed.job.watchdog_timeout_s);
     return parsed;
 }
 
@@ -256,6 +265,9 @@ int run_job(Arguments arguments, bool scores) {
                 "\n");
     });
 
+    std::optional<Watchdog> watchdog;
+    watchdog.emplace(job_options.watchdog_timeout_s, topology.world.rank(), topology.world.size(),
+                     topology.hosts[static_cast<size_t>(topology.world.rank())]);
     engine::RankModel rank_model(model.config, topology, options.parallel, *model.weights);
     bound_by_cache(options, rank_model);
     const engine::ServeContext context{encoder->tokenizer(), model.config.eos_token_ids,
@@ -275,15 +287,24 @@ int run_job(Arguments arguments, bool scores) {
             routing->write(layer, experts);
         });
     }
-    engine::Engine(rank_model, options.limits, context, job.get(), job.get(), job_options.tracing).run();
-    if (!is_root) return exit_ok;
+    limit_stop(0);
+    const int stop_signal =
+        engine::Engine(rank_model, options.limits, context, job.get(), job.get(), job_options.tracing).run();
+    watchdog.reset();
+    const int exit_code = stop_signal == 0 ? exit_ok : stop_exit_code(stop_signal);
+    if (!is_root) return exit_code;
 
     job->finish();
-    const io::RunFacts facts = facts_of(options, *job, topology, scores);
+    io::RunFacts facts = facts_of(options, *job, topology, scores);
+    facts.stopped = stop_signal != 0;
     io::write_file_atomically(job_options.output_dir + "/summary.json",
                               io::summary_json(job->statistics(), facts).dump(2) + "\n");
     std::fputs(io::summary_table(job->statistics(), facts).c_str(), stdout);
-    return exit_ok;
+    if (facts.stopped) {
+        spdlog::warn("stopped by {} with work left; every finished row is in {}",
+                     stop_signal_name(stop_signal), job_options.output_dir);
+    }
+    return exit_code;
 }
 
 }  // namespace mixserve::app

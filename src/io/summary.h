@@ -53,6 +53,7 @@ struct RunFacts {
     double duration_s = 0;
     std::array<double, n_phases> phase_seconds{};  // summed over steps, mean over ranks
     bool scores = false;                           // of `score`: no times of tokens
+    bool stopped = false;                          // by a signal, with work left
 };
 
 /// summary.json, with the names of vLLM's benchmarks (DESIGN.md section 2).
