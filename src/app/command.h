@@ -9,12 +9,13 @@ namespace mixserve::app {
 using Arguments = std::span<char* const>;
 
 /// A command of the program. `needs_ranks`: MPI is started for it; others run as one process and refuse
-/// several.
+/// several. `catches_signals`: it looks at stop_signal() (base/stop.h) while it works.
 struct Command {
     std::string_view name;
     std::string_view summary;
     bool needs_ranks;
     int (*run)(Arguments arguments);
+    bool catches_signals = false;
 };
 
 // One file a command, src/app/<name>.cpp. Each returns an exit code, and throws Error for main to print.

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <csignal>
 #include <cstdio>
 
 #include "app/byte_progress.h"
@@ -10,36 +9,12 @@
 #include "app/command.h"
 #include "app/options.h"
 #include "base/error.h"
+#include "base/stop.h"
 #include "model/config.h"
 #include "model/weight_source.h"
 
 namespace mixserve::app {
 namespace {
-
-volatile std::sig_atomic_t interrupted = 0;
-
-/// For its lifetime Ctrl-C and SIGTERM set `interrupted`, so that a conversion can remove its half-written
-/// files.
-class InterruptGuard {
-  public:
-    InterruptGuard() {
-        interrupted = 0;
-        struct sigaction action {};
-        action.sa_handler = [](int) { interrupted = 1; };
-        ::sigaction(SIGINT, &action, &interrupt_before_);
-        ::sigaction(SIGTERM, &action, &terminate_before_);
-    }
-    ~InterruptGuard() {
-        ::sigaction(SIGINT, &interrupt_before_, nullptr);
-        ::sigaction(SIGTERM, &terminate_before_, nullptr);
-    }
-    InterruptGuard(const InterruptGuard&) = delete;
-    InterruptGuard& operator=(const InterruptGuard&) = delete;
-
-  private:
-    struct sigaction interrupt_before_ {};
-    struct sigaction terminate_before_ {};
-};
 
 std::optional<DType> parse_dtype_option(const std::string& text) {
     if (text == "auto") return std::nullopt;
@@ -75,10 +50,9 @@ int run_convert(Arguments arguments) {
         model::parse_config(*texts.config, texts.generation_config.value_or(""), hf_dir + "/config.json");
     model::check_tensors(config, plan.stored(), hf_dir);
 
-    const InterruptGuard guard;
     ByteProgress progress("convert", plan.n_bytes());
     io::convert(plan, output, write_options, [&](int64_t done_bytes, int64_t /*total_bytes*/) {
-        require(interrupted == 0, "convert: stopped by a signal; {} was not written", output);
+        throw_if_stopped();
         progress.update(done_bytes);
     });
     progress.finish();

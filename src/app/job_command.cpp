@@ -16,6 +16,8 @@
 #include "app/shard.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/stop.h"
+#include "base/watchdog.h"
 #include "comm/agree.h"
 #include "engine/engine.h"
 #include "engine/job.h"
@@ -47,7 +49,9 @@ void add_job_options(po::options_description& options) {
         "strict", po::bool_switch(), "end at once (exit code 2) when any line is bad, before work starts")(
         "trace", po::bool_switch(), "write trace.json, a Chrome trace of all ranks")(
         "trace-routing", po::bool_switch(),
-        "write routing.jsonl, the experts that world rank 0's tokens go to, for bench exchange");
+        "write routing.jsonl, the experts that world rank 0's tokens go to, for bench exchange")(
+        "watchdog-timeout", po::value<double>()->value_name("SECONDS")->default_value(300),
+        "end the job when a rank has not got on for so long, and say where each was; 0: never");
 }
 
 void add_sampling_options(po::options_description& options) {
@@ -204,6 +208,9 @@ ParsedOptions parse(Arguments arguments, bool scores) {
     job.sync_interval_s = parsed.values["sync-interval"].as<double>();
     require_usage(job.sync_interval_s >= 0 && job.sync_interval_s <= 86'400,
                   "--sync-interval {}: must be between 0 and 86400 seconds", job.sync_interval_s);
+    job.watchdog_timeout_s = parsed.values["watchdog-timeout"].as<double>();
+    require_usage(job.watchdog_timeout_s >= 0, "--watchdog-timeout {}: a negative time",
+                  job.watchdog_timeout_s);
     return parsed;
 }
 
@@ -260,6 +267,9 @@ int run_job(Arguments arguments, bool scores) {
         return exit_ok;
     }
 
+    std::optional<Watchdog> watchdog;
+    watchdog.emplace(job_options.watchdog_timeout_s, topology.world.rank(), topology.world.size(),
+                     topology.hosts[static_cast<size_t>(topology.world.rank())]);
     engine::RankModel rank_model(model.config, topology, options.parallel, *model.weights);
     bound_by_cache(options, rank_model);
     const engine::ServeContext context{encoder->tokenizer(), model.config.eos_token_ids,
@@ -293,14 +303,23 @@ int run_job(Arguments arguments, bool scores) {
             routing->write(layer, experts);
         });
     }
-    engine::Engine(rank_model, options.limits, context, job.get(), job.get(), job_options.tracing).run();
-    if (!is_root) return exit_ok;
+    limit_stop(0);
+    const int stop_signal =
+        engine::Engine(rank_model, options.limits, context, job.get(), job.get(), job_options.tracing).run();
+    watchdog.reset();
+    const int exit_code = stop_signal == 0 ? exit_ok : stop_exit_code(stop_signal);
+    if (!is_root) return exit_code;
 
     job->finish();
     facts.duration_s = job->duration_s();
     facts.phase_seconds = job->phase_seconds();
+    facts.stopped = stop_signal != 0;
     write_summary(place->folder, job->statistics(), facts);
-    return exit_ok;
+    if (facts.stopped) {
+        spdlog::warn("stopped by {} with work left; every finished row is in {}",
+                     stop_signal_name(stop_signal), job_options.output_dir);
+    }
+    return exit_code;
 }
 
 }  // namespace mixserve::app

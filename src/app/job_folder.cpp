@@ -42,6 +42,7 @@ ordered_json options_json(const EngineOptions& options, const JobOptions& job,
     all["strict"] = job.strict;
     all["trace"] = job.tracing;
     all["trace-routing"] = job.tracing_routing;
+    all["watchdog-timeout"] = job.watchdog_timeout_s;
     all["chat-template"] = job.chat_template_file.empty() ? "" : absolute(job.chat_template_file);
     all["shard"] = text_of(job.shard);
     all["sync-interval"] = job.sync_interval_s;

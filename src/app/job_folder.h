@@ -22,6 +22,7 @@ struct JobOptions {
     bool resume_anyway = false;  // also where another start's rows may have come out differently
     io::Shard shard;
     double sync_interval_s = 0;
+    double watchdog_timeout_s = 0;  // 0: no watchdog
 };
 
 /// The output folder and what is in it, on world rank 0.

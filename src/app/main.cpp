@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/stop.h"
 #include "comm/agree.h"
 #include "comm/communicator.h"
 
@@ -24,15 +25,17 @@ namespace {
 using namespace mixserve;
 
 constexpr std::array commands{
-    app::Command{"run", "generate: the main job", true, app::run_run},
-    app::Command{"score", "log-probability of every given token, and perplexity", true, app::run_score},
+    app::Command{"run", "generate: the main job", true, app::run_run, true},
+    app::Command{"score", "log-probability of every given token, and perplexity", true, app::run_score, true},
     app::Command{"convert", "a Hugging Face checkpoint folder becomes one HDF5 model", false,
-                 app::run_convert},
+                 app::run_convert, true},
     app::Command{"inspect", "print or verify an HDF5 model", false, app::run_inspect},
     app::Command{"tokenize", "prompts to token ids, and back", false, app::run_tokenize},
     app::Command{"merge", "the outputs of jobs over shards of one input become one", false, app::run_merge},
     app::Command{"bench", "measure one part: layer, engine, comm or exchange", true, app::run_bench},
 };
+
+constexpr unsigned int stop_limit_s = 5;
 
 void print_usage(std::FILE* out) {
     std::fputs("usage: mixserve COMMAND [options]\n\ncommands (mixserve COMMAND --help lists the options):\n",
@@ -63,6 +66,8 @@ std::string host_name() {
 /// normal end and is said once; anything else ends the job at once, since the others may be waiting for this
 /// rank.
 int run_on_ranks(const app::Command& command, app::Arguments arguments) {
+    // Until the step loop begins nothing is half-written, and a rank may be waiting for others.
+    limit_stop(stop_limit_s);
     const comm::Runtime runtime;
     int rank = 0;
     int size = 1;
@@ -73,7 +78,9 @@ int run_on_ranks(const app::Command& command, app::Arguments arguments) {
         configure_logging(rank, size);
         // Tables and usage are said once.
         if (rank != 0 && std::freopen("/dev/null", "w", stdout) == nullptr) fail("cannot open /dev/null");
-        return command.run(arguments);
+        const int code = command.run(arguments);
+        std::fflush(stdout);  // when a rank ends with a code other than 0, launchers kill the others
+        return code;
     } catch (const comm::AgreedError& e) {
         if (e.speaks()) std::fprintf(stderr, "mixserve: %s\n", e.what());
         return e.exit_code();
@@ -113,6 +120,7 @@ int main(int argc, char** argv) {
     try {
         const app::Command& command = find_command(name);
         const app::Arguments arguments(argv + 2, argv + argc);
+        if (command.catches_signals) catch_stop_signals();
         return command.needs_ranks ? run_on_ranks(command, arguments) : run_alone(command, arguments);
     } catch (const Error& e) {
         std::fprintf(stderr, "mixserve: %s\n", e.what());

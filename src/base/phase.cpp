@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "base/heartbeat.h"
+
 namespace mixserve {
 
 std::string_view name(Phase phase) {
@@ -19,7 +21,18 @@ void PhaseTimer::close(double now) {
 
 Phase PhaseTimer::enter(Phase phase) {
     close(now_s());
+    // Who waits is still in the phase that it waits for.
+    if (phase == Phase::idle) {
+        heartbeat.beat();
+    } else {
+        heartbeat.in_phase(name(phase).data());
+    }
     return std::exchange(phase_, phase);
+}
+
+void PhaseTimer::set_layer(int32_t layer) {
+    layer_ = layer;
+    heartbeat.at_layer(layer);
 }
 
 std::array<double, n_phases> PhaseTimer::take() {

@@ -39,7 +39,7 @@ class PhaseTimer {
   public:
     /// Ends the running phase and starts `phase`; returns the one that ran.
     Phase enter(Phase phase);
-    void set_layer(int32_t layer) { layer_ = layer; }
+    void set_layer(int32_t layer);
     void set_tracing(bool on) { tracing_ = on; }
 
     /// Seconds of each phase since the last take(), up to now.

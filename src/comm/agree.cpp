@@ -2,6 +2,8 @@
 
 #include <vector>
 
+#include "base/stop.h"
+
 namespace mixserve::comm {
 
 void agree(const Communicator& world, const std::function<void()>& step) {
@@ -9,6 +11,7 @@ void agree(const Communicator& world, const std::function<void()>& step) {
     ExitCode code = exit_ok;
     try {
         step();
+        throw_if_stopped();
     } catch (const Error& e) {
         text = e.what();
         code = e.exit_code();

@@ -21,7 +21,8 @@ class AgreedError : public Error {
 
 /// Runs `step` on every rank of `world`, each for itself (no collectives inside). When it throws anywhere,
 /// all ranks throw an AgreedError with the text and exit code of the lowest rank that failed. So a file that
-/// one node cannot read ends the job with one message, and nobody waits for the rank that left.
+/// one node cannot read ends the job with one message, and nobody waits for the rank that left. A signal that
+/// asked any rank to stop (base/stop.h) ends all of them likewise, with its exit code.
 void agree(const Communicator& world, const std::function<void()>& step);
 
 }  // namespace mixserve::comm

@@ -16,44 +16,40 @@ int count_of(std::span<const float> values, const char* call) {
 }  // namespace
 
 void all_reduce_sum(std::span<float> values, const Communicator& communicator) {
-    check_mpi(MPI_Allreduce(MPI_IN_PLACE, values.data(), count_of(values, "MPI_Allreduce"), MPI_FLOAT,
-                            MPI_SUM, raw(communicator)),
-              "MPI_Allreduce");
+    call_mpi("MPI_Allreduce", MPI_Allreduce, MPI_IN_PLACE, values.data(), count_of(values, "MPI_Allreduce"),
+             MPI_FLOAT, MPI_SUM, raw(communicator));
 }
 
 void reduce_scatter_sum(std::span<const float> values, std::span<float> part,
                         const Communicator& communicator) {
     require(values.size() == part.size() * static_cast<size_t>(communicator.size()),
             "reduce-scatter of uneven parts");
-    check_mpi(MPI_Reduce_scatter_block(values.data(), part.data(), count_of(part, "MPI_Reduce_scatter_block"),
-                                       MPI_FLOAT, MPI_SUM, raw(communicator)),
-              "MPI_Reduce_scatter_block");
+    call_mpi("MPI_Reduce_scatter_block", MPI_Reduce_scatter_block, values.data(), part.data(),
+             count_of(part, "MPI_Reduce_scatter_block"), MPI_FLOAT, MPI_SUM, raw(communicator));
 }
 
 void all_gather(std::span<const float> part, std::span<float> all, const Communicator& communicator) {
     require(all.size() == part.size() * static_cast<size_t>(communicator.size()),
             "all-gather of uneven parts");
     const int count = count_of(part, "MPI_Allgather");
-    check_mpi(MPI_Allgather(part.data(), count, MPI_FLOAT, all.data(), count, MPI_FLOAT, raw(communicator)),
-              "MPI_Allgather");
+    call_mpi("MPI_Allgather", MPI_Allgather, part.data(), count, MPI_FLOAT, all.data(), count, MPI_FLOAT,
+             raw(communicator));
 }
 
 void all_to_all(std::span<const float> sent, std::span<float> received, const Communicator& communicator) {
     const auto n_ranks = static_cast<size_t>(communicator.size());
     require(sent.size() == received.size() && sent.size() % n_ranks == 0, "all-to-all of uneven parts");
     const int count = mpi_int(static_cast<int64_t>(sent.size() / n_ranks), "MPI_Alltoall");
-    check_mpi(
-        MPI_Alltoall(sent.data(), count, MPI_FLOAT, received.data(), count, MPI_FLOAT, raw(communicator)),
-        "MPI_Alltoall");
+    call_mpi("MPI_Alltoall", MPI_Alltoall, sent.data(), count, MPI_FLOAT, received.data(), count, MPI_FLOAT,
+             raw(communicator));
 }
 
 void send_receive(std::span<const float> sent, int to, std::span<float> received, int from,
                   const Communicator& communicator) {
     constexpr int tag = 3;
-    check_mpi(MPI_Sendrecv(sent.data(), count_of(sent, "MPI_Sendrecv"), MPI_FLOAT, to, tag, received.data(),
-                           count_of(received, "MPI_Sendrecv"), MPI_FLOAT, from, tag, raw(communicator),
-                           MPI_STATUS_IGNORE),
-              "MPI_Sendrecv");
+    call_mpi("MPI_Sendrecv", MPI_Sendrecv, sent.data(), count_of(sent, "MPI_Sendrecv"), MPI_FLOAT, to, tag,
+             received.data(), count_of(received, "MPI_Sendrecv"), MPI_FLOAT, from, tag, raw(communicator),
+             MPI_STATUS_IGNORE);
 }
 
 void exchange_bytes(std::span<const int64_t> bytes_to, std::span<const int64_t> bytes_from,
@@ -84,8 +80,8 @@ void exchange_bytes(std::span<const int64_t> bytes_to, std::span<const int64_t> 
                       "MPI_Isend");
         }
     }
-    check_mpi(MPI_Waitall(static_cast<int>(requests.size()), requests.data(), MPI_STATUSES_IGNORE),
-              "MPI_Waitall");
+    call_mpi("MPI_Waitall", MPI_Waitall, static_cast<int>(requests.size()), requests.data(),
+             MPI_STATUSES_IGNORE);
 }
 
 }  // namespace mixserve::comm

@@ -61,35 +61,35 @@ int Communicator::size() const {
 
 Communicator Communicator::split(int color, int key) const {
     auto handle = std::make_unique<Handle>(Handle{MPI_COMM_NULL, true});
-    check_mpi(MPI_Comm_split(handle_->comm, color, key, &handle->comm), "MPI_Comm_split");
+    call_mpi("MPI_Comm_split", MPI_Comm_split, handle_->comm, color, key, &handle->comm);
     MPI_Comm_set_errhandler(handle->comm, MPI_ERRORS_RETURN);
     return Communicator(std::move(handle));
 }
 
 Communicator Communicator::split_shared_memory() const {
     auto handle = std::make_unique<Handle>(Handle{MPI_COMM_NULL, true});
-    check_mpi(MPI_Comm_split_type(handle_->comm, MPI_COMM_TYPE_SHARED, rank(), MPI_INFO_NULL, &handle->comm),
-              "MPI_Comm_split_type");
+    call_mpi("MPI_Comm_split_type", MPI_Comm_split_type, handle_->comm, MPI_COMM_TYPE_SHARED, rank(),
+             MPI_INFO_NULL, &handle->comm);
     MPI_Comm_set_errhandler(handle->comm, MPI_ERRORS_RETURN);
     return Communicator(std::move(handle));
 }
 
 void Communicator::barrier() const {
-    check_mpi(MPI_Barrier(handle_->comm), "MPI_Barrier");
+    call_mpi("MPI_Barrier", MPI_Barrier, handle_->comm);
 }
 
 void Communicator::broadcast(std::span<std::byte> bytes, int root) const {
     const auto n_bytes = static_cast<int64_t>(bytes.size());
     for (int64_t at = 0; at < n_bytes; at += piece_bytes) {
         const int64_t n = std::min(piece_bytes, n_bytes - at);
-        check_mpi(MPI_Bcast(bytes.data() + at, static_cast<int>(n), MPI_BYTE, root, handle_->comm),
-                  "MPI_Bcast");
+        call_mpi("MPI_Bcast", MPI_Bcast, bytes.data() + at, static_cast<int>(n), MPI_BYTE, root,
+                 handle_->comm);
     }
 }
 
 void Communicator::broadcast_resize(std::vector<std::byte>& bytes, int root) const {
     auto n_bytes = static_cast<int64_t>(bytes.size());
-    check_mpi(MPI_Bcast(&n_bytes, 1, MPI_INT64_T, root, handle_->comm), "MPI_Bcast");
+    call_mpi("MPI_Bcast", MPI_Bcast, &n_bytes, 1, MPI_INT64_T, root, handle_->comm);
     bytes.resize(static_cast<size_t>(n_bytes));
     broadcast(bytes, root);
 }
@@ -118,23 +118,21 @@ std::vector<std::byte> Communicator::scatter(std::span<const std::vector<std::by
 }
 
 void Communicator::all_reduce(std::span<int64_t> values, ReduceOp op) const {
-    check_mpi(MPI_Allreduce(MPI_IN_PLACE, values.data(),
-                            mpi_int(static_cast<int64_t>(values.size()), "MPI_Allreduce"), MPI_INT64_T,
-                            mpi_op(op), handle_->comm),
-              "MPI_Allreduce");
+    call_mpi("MPI_Allreduce", MPI_Allreduce, MPI_IN_PLACE, values.data(),
+             mpi_int(static_cast<int64_t>(values.size()), "MPI_Allreduce"), MPI_INT64_T, mpi_op(op),
+             handle_->comm);
 }
 
 void Communicator::all_reduce(std::span<double> values, ReduceOp op) const {
-    check_mpi(MPI_Allreduce(MPI_IN_PLACE, values.data(),
-                            mpi_int(static_cast<int64_t>(values.size()), "MPI_Allreduce"), MPI_DOUBLE,
-                            mpi_op(op), handle_->comm),
-              "MPI_Allreduce");
+    call_mpi("MPI_Allreduce", MPI_Allreduce, MPI_IN_PLACE, values.data(),
+             mpi_int(static_cast<int64_t>(values.size()), "MPI_Allreduce"), MPI_DOUBLE, mpi_op(op),
+             handle_->comm);
 }
 
 std::vector<int64_t> Communicator::all_gather(int64_t value) const {
     std::vector<int64_t> values(static_cast<size_t>(size()));
-    check_mpi(MPI_Allgather(&value, 1, MPI_INT64_T, values.data(), 1, MPI_INT64_T, handle_->comm),
-              "MPI_Allgather");
+    call_mpi("MPI_Allgather", MPI_Allgather, &value, 1, MPI_INT64_T, values.data(), 1, MPI_INT64_T,
+             handle_->comm);
     return values;
 }
 
@@ -149,9 +147,9 @@ std::vector<std::string> Communicator::all_gather(const std::string& text) const
         total += length;
     }
     std::string all(static_cast<size_t>(total), '\0');
-    check_mpi(MPI_Allgatherv(text.data(), mpi_int(static_cast<int64_t>(text.size()), "MPI_Allgatherv"),
-                             MPI_CHAR, all.data(), counts.data(), offsets.data(), MPI_CHAR, handle_->comm),
-              "MPI_Allgatherv");
+    call_mpi("MPI_Allgatherv", MPI_Allgatherv, text.data(),
+             mpi_int(static_cast<int64_t>(text.size()), "MPI_Allgatherv"), MPI_CHAR, all.data(),
+             counts.data(), offsets.data(), MPI_CHAR, handle_->comm);
     std::vector<std::string> texts;
     for (size_t r = 0; r < lengths.size(); ++r) {
         texts.push_back(all.substr(static_cast<size_t>(offsets[r]), static_cast<size_t>(counts[r])));
@@ -165,8 +163,8 @@ void Communicator::send(std::span<const std::byte> bytes, int to, int tag) const
     int64_t n = piece_bytes;
     while (n == piece_bytes) {
         n = std::min(piece_bytes, n_bytes - at);
-        check_mpi(MPI_Send(bytes.data() + at, static_cast<int>(n), MPI_BYTE, to, tag, handle_->comm),
-                  "MPI_Send");
+        call_mpi("MPI_Send", MPI_Send, bytes.data() + at, static_cast<int>(n), MPI_BYTE, to, tag,
+                 handle_->comm);
         at += n;
     }
 }
@@ -177,13 +175,13 @@ std::vector<std::byte> Communicator::receive(int from, int tag) const {
     while (n == piece_bytes) {
         MPI_Message message = MPI_MESSAGE_NULL;
         MPI_Status status;
-        check_mpi(MPI_Mprobe(from, tag, handle_->comm, &message, &status), "MPI_Mprobe");
+        call_mpi("MPI_Mprobe", MPI_Mprobe, from, tag, handle_->comm, &message, &status);
         int count = 0;
         check_mpi(MPI_Get_count(&status, MPI_BYTE, &count), "MPI_Get_count");
         n = count;
         const size_t at = bytes.size();
         bytes.resize(at + static_cast<size_t>(n));
-        check_mpi(MPI_Mrecv(bytes.data() + at, count, MPI_BYTE, &message, MPI_STATUS_IGNORE), "MPI_Mrecv");
+        call_mpi("MPI_Mrecv", MPI_Mrecv, bytes.data() + at, count, MPI_BYTE, &message, MPI_STATUS_IGNORE);
     }
     return bytes;
 }

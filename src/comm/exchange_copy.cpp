@@ -91,8 +91,8 @@ class CopyExchange final : public Exchange {
     void send_copies(const float* x, const Routing& routing) {
         const int64_t hidden = setup_.hidden_size;
         std::vector<int> counts(sent_.counts.size());
-        check_mpi(MPI_Alltoall(sent_.counts.data(), 1, MPI_INT, counts.data(), 1, MPI_INT, raw(across_)),
-                  "MPI_Alltoall");
+        call_mpi("MPI_Alltoall", MPI_Alltoall, sent_.counts.data(), 1, MPI_INT, counts.data(), 1, MPI_INT,
+                 raw(across_));
         received_.set(counts);
         sent_rows_.resize(entry_of_copy_.size() * static_cast<size_t>(hidden));
         sent_experts_.resize(entry_of_copy_.size());
@@ -157,9 +157,8 @@ class CopyExchange final : public Exchange {
     void all_to_all(const void* sent, const RowCounts& out, void* received, const RowCounts& in,
                     MPI_Datatype type) {
         const PhaseScope idle(setup_.timer, Phase::idle);
-        check_mpi(MPI_Alltoallv(sent, out.counts.data(), out.offsets.data(), type, received, in.counts.data(),
-                                in.offsets.data(), type, raw(across_)),
-                  "MPI_Alltoallv");
+        call_mpi("MPI_Alltoallv", MPI_Alltoallv, sent, out.counts.data(), out.offsets.data(), type, received,
+                 in.counts.data(), in.offsets.data(), type, raw(across_));
     }
 
     int64_t n_internode(const RowCounts& rows) const {

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/heartbeat.h"
 #include "comm/assignment.h"
 #include "comm/exchange_parts.h"
 #include "comm/fused_transport.h"
@@ -71,11 +72,13 @@ class FusedExchange final : public Exchange {
         plan_.build(routing);
         transport_->start(layer_, plan_, routing.n_tokens, x, y);
         const PollScope poll(setup_.stream, [this] { transport_->progress_rarely(); });
+        const WaitScope waiting("the fused exchange");
         Backoff backoff;
         while (n_readers_left_ > 0 || !transport_->is_finished()) {
             // What lies in shared memory is seen at once, what MPI has takes a call of the system to see.
             if (n_readers_left_ > 0 && choose_chunks(weights)) {
                 setup_.timer.enter(Phase::dispatch);
+                const WaitScope computing(nullptr);
                 multiply(weights);
                 backoff = {};
                 continue;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "base/heartbeat.h"
 #include "comm/communicator.h"
 
 namespace mixserve::comm {
@@ -16,6 +17,14 @@ struct Communicator::Handle {
 
 /// Throws Error naming the call and MPI's text for `code`, unless it is MPI_SUCCESS.
 void check_mpi(int code, const char* call);
+
+/// Makes an MPI call that may wait for other ranks, under its name for the watchdog; throws as check_mpi
+/// does.
+template <class Function, class... Arguments>
+void call_mpi(const char* call, Function function, Arguments... arguments) {
+    const WaitScope waiting(call);
+    check_mpi(function(arguments...), call);
+}
 
 /// `count` as MPI's int; Error naming `call` when it does not fit.
 int mpi_int(int64_t count, const char* call);

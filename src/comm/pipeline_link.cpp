@@ -35,7 +35,7 @@ PipelineLink::~PipelineLink() {
 void PipelineLink::send(std::span<const float> rows) {
     auto& slot = slots_->slots[slots_->next];
     slots_->next = 1 - slots_->next;
-    check_mpi(MPI_Wait(&slot.request, MPI_STATUS_IGNORE), "MPI_Wait");
+    call_mpi("MPI_Wait", MPI_Wait, &slot.request, MPI_STATUS_IGNORE);
     slot.rows.assign(rows.begin(), rows.end());
     check_mpi(MPI_Isend(slot.rows.data(), mpi_int(static_cast<int64_t>(rows.size()), "MPI_Isend"), MPI_FLOAT,
                         lane_.rank() - 1, tag_rows, raw(lane_), &slot.request),
@@ -43,9 +43,8 @@ void PipelineLink::send(std::span<const float> rows) {
 }
 
 void PipelineLink::receive(std::span<float> rows) {
-    check_mpi(MPI_Recv(rows.data(), mpi_int(static_cast<int64_t>(rows.size()), "MPI_Recv"), MPI_FLOAT,
-                       lane_.rank() + 1, tag_rows, raw(lane_), MPI_STATUS_IGNORE),
-              "MPI_Recv");
+    call_mpi("MPI_Recv", MPI_Recv, rows.data(), mpi_int(static_cast<int64_t>(rows.size()), "MPI_Recv"),
+             MPI_FLOAT, lane_.rank() + 1, tag_rows, raw(lane_), MPI_STATUS_IGNORE);
 }
 
 }  // namespace mixserve::comm

@@ -42,6 +42,7 @@ void SharedSegments::allocate(int64_t bytes_per_rank) {
     check_mpi(MPI_Info_create(&info), "MPI_Info_create");
     MPI_Info_set(info, "alloc_shared_noncontig", "true");
     void* mine = nullptr;
+    const WaitScope waiting("MPI_Win_allocate_shared");
     const int code =
         MPI_Win_allocate_shared(bytes_per_rank_ + page, 1, info, raw(group_), &mine, &window_->window);
     MPI_Info_free(&info);

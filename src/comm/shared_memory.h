@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/heartbeat.h"
 #include "comm/communicator.h"
 
 namespace mixserve::comm {
@@ -69,6 +70,7 @@ class SharedBarrier {
     template <class Progress>
     void wait(Progress&& progress) {
         const uint32_t generation = arrive();
+        const WaitScope waiting("a barrier of the node");
         Backoff backoff;
         while (!has_passed(generation)) {
             progress();

@@ -35,9 +35,8 @@ class MpiTensorGroup final : public TensorGroup {
         if (size_ == 1) return gathered_.data();
         const PhaseScope idle(timer_, Phase::idle);
         const RowType& row = row_type(gather_row_, gather_width_);
-        check_mpi(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, gathered_.data(), gather_counts_.data(),
-                                 gather_offsets_.data(), row.get(), raw(communicator_)),
-                  "MPI_Allgatherv");
+        call_mpi("MPI_Allgatherv", MPI_Allgatherv, MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, gathered_.data(),
+                 gather_counts_.data(), gather_offsets_.data(), row.get(), raw(communicator_));
         return gathered_.data();
     }
 
@@ -78,10 +77,9 @@ class MpiTensorGroup final : public TensorGroup {
         for (int r = 0; r < size_; ++r)
             receive_offsets.push_back(mpi_int(r * n_owned, "MPI_Alltoallv"));
         const RowType& row = row_type(reduce_row_, reduction_.width);
-        check_mpi(MPI_Alltoallv(partials_.data(), send_counts.data(), reduce_offsets_.data(), row.get(),
-                                received_.data(), receive_counts.data(), receive_offsets.data(), row.get(),
-                                raw(communicator_)),
-                  "MPI_Alltoallv");
+        call_mpi("MPI_Alltoallv", MPI_Alltoallv, partials_.data(), send_counts.data(), reduce_offsets_.data(),
+                 row.get(), received_.data(), receive_counts.data(), receive_offsets.data(), row.get(),
+                 raw(communicator_));
     }
 
     static void set_counts(std::span<const int64_t> rows_of_rank, std::vector<int>& counts,

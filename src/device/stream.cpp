@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/heartbeat.h"
 #include "device/buffer.h"
 
 #if defined(__x86_64__)
@@ -157,6 +158,7 @@ int Stream::n_threads() const {
 
 void Stream::run(int64_t n_tasks, const void* context, Task task) {
     Impl& impl = *impl_;
+    heartbeat.beat();
     if (impl.n_threads == 1 || n_tasks <= 1) {
         for (int64_t index = 0; index < n_tasks; ++index) {
             task(context, index, 0);

@@ -4,6 +4,8 @@
 #include <utility>
 
 #include "base/bytes.h"
+#include "base/heartbeat.h"
+#include "base/stop.h"
 #include "engine/batch_message.h"
 
 namespace mixserve::engine {
@@ -35,6 +37,7 @@ Engine::Engine(RankModel& model, const SchedulerLimits& limits, const ServeConte
       leaders_(leaders_of(model)),
       group_(world_serves_together(model) ? model.topology().world : model.topology().node),
       feed_(leaders_, root),
+      stop_notice_(model.topology().world),
       recorder_(model.topology().world, sink, tracing),
       limits_(with_depth(limits, model)),
       pool_(model.n_kv_blocks(), model.options().kv_block_size),
@@ -62,11 +65,15 @@ void Engine::put_into_finished(ServedRequest& request) {
     status_.finished.insert(status_.finished.end(), bytes.begin(), bytes.end());
 }
 
-bool Engine::plan_next(model::Batch& batch) {
+bool Engine::plan_next(model::Batch& batch, int stop_signal) {
     status_.busy = !scheduler_.idle();
     status_.free_places = scheduler_.free_places();
     status_.free_rows = scheduler_.free_rows();
-    Feed::Answer answer = feed_.exchange(std::exchange(status_, {}));
+    Feed::Answer answer = feed_.exchange(std::exchange(status_, {}), stop_signal);
+    if (answer.stop_signal != 0) {
+        stop_signal_ = answer.stop_signal;
+        return drain(batch);
+    }
     if (!answer.go_on) return false;
     for (std::vector<std::byte>& request : answer.requests)
         take(std::move(request));
@@ -75,11 +82,20 @@ bool Engine::plan_next(model::Batch& batch) {
     return true;
 }
 
+/// The later stages of a pipeline still have the last steps before them, and rows for them on the way.
+bool Engine::drain(model::Batch& batch) {
+    if (++n_drained_ == model_.pipeline_depth()) return false;
+    in_flight_.emplace_back();
+    batch = {};
+    return true;
+}
+
 bool Engine::next_batch(model::Batch& batch) {
+    const int stop_signal = stop_notice_.look();
     std::vector<std::byte> message;
     bool go_on = false;
     if (is_leader()) {
-        go_on = plan_next(batch);
+        go_on = plan_next(batch, stop_signal);
         if (group_.size() == 1) return go_on;
         if (go_on) message = pack(batch);
     }
@@ -136,12 +152,13 @@ StepSample Engine::sample_of_step(double begin_s) {
     return sample;
 }
 
-void Engine::run() {
+int Engine::run() {
     model_.topology().world.barrier();  // the clocks of a trace begin together
     model_.timer().take();
     model_.timer().take_spans();
     while (true) {
         const double begin_s = now_s();
+        heartbeat.at_step(n_steps_);
         model_.timer().enter(Phase::schedule);
         model::Batch batch;
         if (!next_batch(batch)) break;
@@ -155,6 +172,10 @@ void Engine::run() {
         recorder_.record(sample, model_.timer().take_spans());
     }
     recorder_.flush();
+    stop_notice_.settle();
+    int64_t signal[] = {stop_signal_};
+    model_.topology().world.all_reduce(std::span<int64_t>(signal), comm::ReduceOp::max);
+    return static_cast<int>(signal[0]);
 }
 
 }  // namespace mixserve::engine

@@ -6,6 +6,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "comm/stop_notice.h"
 #include "engine/feed.h"
 #include "engine/rank_model.h"
 #include "engine/sampler.h"
@@ -18,21 +19,24 @@ namespace mixserve::engine {
 /// The step loop on every rank of the world. The ranks of a group that serves requests together (a node;
 /// under tp and tp-pp the world) follow its leader: the leader takes requests from the common queue, plans
 /// each step, draws the tokens and keeps the texts; the others get the batch and do their part of the model.
-/// All groups step together, with or without tokens, until the queue is empty and nobody has work.
+/// All groups step together, with or without tokens, until the queue is empty and nobody has work, or a
+/// signal asks any rank to stop.
 class Engine {
   public:
     /// All borrowed. `root` and `sink` are null but on world rank 0.
     Engine(RankModel& model, const SchedulerLimits& limits, const ServeContext& context, FeedRoot* root,
            StepSink* sink, bool tracing);
 
-    /// Collective over the world.
-    void run();
+    /// Collective over the world. Returns 0 when all work is done; else, on all ranks, the signal that ended
+    /// it after the step at hand: what was finished by then is in the output.
+    int run();
 
   private:
     bool is_leader() const { return group_.rank() == 0; }
     /// The next batch, the same on all ranks of the group; false at the end of the job.
     bool next_batch(model::Batch& batch);
-    bool plan_next(model::Batch& batch);
+    bool plan_next(model::Batch& batch, int stop_signal);
+    bool drain(model::Batch& batch);
     void take(std::vector<std::byte> packed);
     void use_logits(const model::LogitsTile& tile);
     void end_step();
@@ -44,6 +48,7 @@ class Engine {
     comm::Communicator leaders_;  // this rank alone where it leads nobody else
     const comm::Communicator& group_;
     Feed feed_;
+    comm::StopNotice stop_notice_;
     StepRecorder recorder_;
 
     // On leaders.
@@ -57,6 +62,8 @@ class Engine {
     std::vector<std::vector<float>> logits_;
     FeedStatus status_;  // of the next exchange
     int64_t n_steps_ = 0;
+    int stop_signal_ = 0;  // once the root has said so
+    int n_drained_ = 0;    // steps since then
 };
 
 }  // namespace mixserve::engine

@@ -3,12 +3,18 @@
 #include <algorithm>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 
 namespace mixserve::engine {
 namespace {
 
 constexpr int tag_status = 71;
 constexpr int tag_answer = 72;
+constexpr double longest_wait_s = 1;
+
+bool any_busy(const std::vector<FeedStatus>& nodes) {
+    return std::any_of(nodes.begin(), nodes.end(), [](const FeedStatus& node) { return node.busy; });
+}
 
 std::vector<std::byte> pack(const FeedStatus& status) {
     ByteWriter out;
@@ -32,6 +38,7 @@ FeedStatus unpack_status(std::span<const std::byte> bytes) {
 std::vector<std::byte> pack(const Feed::Answer& answer) {
     ByteWriter out;
     out.put(answer.go_on);
+    out.put(answer.stop_signal);
     out.put(static_cast<int64_t>(answer.requests.size()));
     for (const auto& request : answer.requests)
         out.put_array(request);
@@ -42,6 +49,7 @@ Feed::Answer unpack_answer(std::span<const std::byte> bytes) {
     ByteReader in(bytes);
     Feed::Answer answer;
     answer.go_on = in.get<bool>();
+    answer.stop_signal = in.get<int>();
     answer.requests.resize(static_cast<size_t>(in.get<int64_t>()));
     for (auto& request : answer.requests)
         request = in.get_array<std::byte>();
@@ -54,7 +62,8 @@ Feed::Feed(const comm::Communicator& leaders, FeedRoot* root) : leaders_(leaders
 
 std::vector<Feed::Answer> Feed::deal(std::vector<FeedStatus>& nodes) {
     std::vector<Answer> answers(nodes.size());
-    bool any_busy = std::any_of(nodes.begin(), nodes.end(), [](const FeedStatus& n) { return n.busy; });
+    bool go_on = any_busy(nodes);
+    const double begin_s = now_s();
     while (true) {
         const auto most =
             std::max_element(nodes.begin(), nodes.end(), [](const FeedStatus& a, const FeedStatus& b) {
@@ -63,21 +72,27 @@ std::vector<Feed::Answer> Feed::deal(std::vector<FeedStatus>& nodes) {
         if (most->free_places <= 0 || most->free_rows <= 0) break;
         std::optional<FeedItem> item = root_->poll();
         if (!item) {
-            if (any_busy || root_->at_end()) break;
+            if (go_on || root_->at_end()) break;
             root_->wait();
+            go_on = now_s() - begin_s > longest_wait_s;
             continue;
         }
         most->free_places -= item->n_sequences;
         most->free_rows -= std::max<int64_t>(1, item->n_tokens);
-        any_busy = true;
+        go_on = true;
         answers[static_cast<size_t>(most - nodes.begin())].requests.push_back(std::move(item->bytes));
     }
     for (Answer& answer : answers)
-        answer.go_on = any_busy;
+        answer.go_on = go_on;
     return answers;
 }
 
-Feed::Answer Feed::exchange(FeedStatus status) {
+std::vector<Feed::Answer> Feed::stop(const std::vector<FeedStatus>& nodes, int stop_signal) {
+    const bool work_is_left = any_busy(nodes) || !root_->at_end();
+    return std::vector<Answer>(nodes.size(), {false, work_is_left ? stop_signal : 0, {}});
+}
+
+Feed::Answer Feed::exchange(FeedStatus status, int stop_signal) {
     if (root_ == nullptr) {
         leaders_.send(pack(status), 0, tag_status);
         return unpack_answer(leaders_.receive(0, tag_answer));
@@ -89,7 +104,7 @@ Feed::Answer Feed::exchange(FeedStatus status) {
     for (FeedStatus& node : nodes) {
         if (!node.finished.empty()) root_->accept(std::move(node.finished));
     }
-    std::vector<Answer> answers = deal(nodes);
+    std::vector<Answer> answers = stop_signal == 0 ? deal(nodes) : stop(nodes, stop_signal);
     for (int i = 1; i < leaders_.size(); ++i)
         leaders_.send(pack(answers[static_cast<size_t>(i)]), i, tag_answer);
     return std::move(answers[0]);

@@ -24,7 +24,7 @@ class FeedRoot {
     virtual std::optional<FeedItem> poll() = 0;
     /// Whether none will come any more.
     virtual bool at_end() = 0;
-    /// Returns when poll() or at_end() may have changed.
+    /// Returns when poll() or at_end() may have changed, after a second at most.
     virtual void wait() = 0;
     /// Takes what a node has finished (packed by its leader).
     virtual void accept(std::vector<std::byte> finished) = 0;
@@ -40,7 +40,9 @@ struct FeedStatus {
 
 /// The common queue: before each step every leader says what it has room for and what it has finished; the
 /// root deals requests to whoever has most room, and says whether any node has work. So no node idles while
-/// another has requests waiting, and no node holds requests that it cannot start.
+/// another has requests waiting, and no node holds requests that it cannot start. While the input is slow and
+/// nobody has work, all step without tokens about once a second: every rank gets to look for signals, and no
+/// watchdog takes the wait for a hang.
 class Feed {
   public:
     /// `leaders`: one rank of each group that serves requests, rank 0 the root; `root` null elsewhere.
@@ -48,14 +50,16 @@ class Feed {
     Feed(const comm::Communicator& leaders, FeedRoot* root);
 
     struct Answer {
-        bool go_on = false;
+        bool go_on = false;   // false: no node has work, and none will come
+        int stop_signal = 0;  // with work left: the signal that ends the job now
         std::vector<std::vector<std::byte>> requests;
     };
-    /// Collective over the leaders.
-    Answer exchange(FeedStatus status);
+    /// Collective over the leaders. `stop_signal`, of the root: no requests are dealt any more.
+    Answer exchange(FeedStatus status, int stop_signal);
 
   private:
     std::vector<Answer> deal(std::vector<FeedStatus>& nodes);
+    std::vector<Answer> stop(const std::vector<FeedStatus>& nodes, int stop_signal);
 
     const comm::Communicator& leaders_;
     FeedRoot* root_;

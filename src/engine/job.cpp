@@ -148,7 +148,7 @@ bool Job::at_end() {
 
 void Job::wait() {
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return end_of_input_ || !ready_.empty(); });
+    changed_.wait_for(lock, std::chrono::seconds(1), [&] { return end_of_input_ || !ready_.empty(); });
 }
 
 void Job::write_failed(const io::Request& request) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/stop.h"
 #include "base/system_memory.h"
 #include "comm/agree.h"
 
@@ -37,6 +38,21 @@ int64_t agree_kv_blocks(const model::ModelConfig& config, const model::RankLayou
     return n_blocks[0];
 }
 
+/// A signal ends the load of this rank at once, and then that of all together; an error goes its own way, not
+/// to wait for the others' loads.
+model::Weights load_weights(const model::ModelConfig& config, const model::RankLayout& layout,
+                            const comm::Topology& topology, const model::WeightSource& source,
+                            const model::LoadProgress& progress) {
+    model::Weights weights;
+    try {
+        weights = model::load_weights(config, layout, source, progress);
+    } catch (const StopRequest&) {
+        // agree() says it.
+    }
+    comm::agree(topology.world, [] {});
+    return weights;
+}
+
 }  // namespace
 
 RankModel::RankModel(const model::ModelConfig& config, const comm::Topology& topology,
@@ -54,9 +70,8 @@ RankModel::RankModel(const model::ModelConfig& config, const comm::Topology& top
       exchange_(comm::make_exchange(options.strategy,
                                     {topology, stream_, timer_, config.hidden_size, config.num_experts,
                                      options.expert_split, options.exchange_dtype})),
-      weights_(model::load_weights(config_, layout_, source, progress)),
+      weights_(load_weights(config_, layout_, topology, source, progress)),
       rope_(model::make_rope_table(config_, options.max_model_len)) {
-    topology.world.barrier();  // all weights are in memory before anyone measures what is left
     kv_cache_ = model::make_kv_cache(config_, layout_, agree_kv_blocks(config_, layout_, topology, options),
                                      options.kv_block_size, options.kv_cache_dtype);
     if (options.strategy == comm::Strategy::tp_pp && topology.n_nodes > 1) {

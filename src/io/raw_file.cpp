@@ -9,12 +9,14 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/heartbeat.h"
 
 namespace mixserve::io {
 namespace {
 
-// A single call moves less than 2 GiB on Linux; a smaller bound also keeps a stop by a signal short.
-constexpr int64_t max_call_bytes = int64_t{1} << 30;
+// A single call moves less than 2 GiB on Linux; a smaller bound also keeps a stop by a signal short, and lets
+// the watchdog see that a slow file system gets on.
+constexpr int64_t max_call_bytes = int64_t{64} << 20;
 
 int open_file(const std::string& path, int flags) {
     int descriptor;
@@ -73,6 +75,7 @@ void RawFile::read(int64_t offset, void* out, int64_t n_bytes) const {
         cursor += n;
         offset += n;
         n_bytes -= n;
+        heartbeat.beat();  // a large tensor from a slow file system takes minutes
     }
 }
 

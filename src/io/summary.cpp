@@ -136,7 +136,8 @@ std::optional<double> RunStatistics::perplexity() const {
 
 ordered_json summary_json(const RunStatistics& s, const RunFacts& facts) {
     const int64_t n_tokens = s.n_input_tokens() + s.n_output_tokens();
-    ordered_json summary{{"duration", facts.duration_s},
+    ordered_json summary{{"status", facts.stopped ? "stopped" : "finished"},
+                         {"duration", facts.duration_s},
                          {"completed", s.n_completed()},
                          {"failed", s.n_failed()},
                          {"total_input_tokens", s.n_input_tokens()},

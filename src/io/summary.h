@@ -58,6 +58,7 @@ struct RunFacts {
     int64_t n_starts = 1;
     std::array<double, n_phases> phase_seconds{};  // summed over steps, mean over ranks
     bool scores = false;                           // of `score`: no times of tokens
+    bool stopped = false;                          // by a signal, with work left
 };
 
 /// summary.json, of all rows but for the latencies, which are those of the last start. With the names of

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/heartbeat.h"
+#include "base/stop.h"
 #include "model/names.h"
 
 namespace mixserve::model {
@@ -112,6 +114,8 @@ class Loader {
   private:
     void done(int64_t n_bytes) {
         n_bytes_ += n_bytes;
+        heartbeat.beat();
+        throw_if_stopped();
         if (progress_) progress_(n_bytes_);
     }
 

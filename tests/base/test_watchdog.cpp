@@ -1,0 +1,86 @@
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <thread>
+
+#include "base/clock.h"
+#include "base/heartbeat.h"
+#include "base/phase.h"
+#include "base/watchdog.h"
+
+namespace mixserve {
+namespace {
+
+void pause_s(double seconds) {
+    std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
+}
+
+TEST(Watchdog, EndsAProcessThatDoesNotGetOn) {
+    GTEST_FLAG_SET(death_test_style, "threadsafe");
+    const auto run = [](const char* call) {
+        const Watchdog watchdog(0.5, 3, 8, "node7");
+        PhaseTimer timer;
+        heartbeat.at_step(17);
+        timer.set_layer(5);
+        const PhaseScope combine(timer, Phase::combine);
+        const PhaseScope idle(timer, Phase::idle);
+        const WaitScope waiting(call);
+        pause_s(60);
+        _exit(99);
+    };
+    EXPECT_EXIT(run("MPI_Allreduce"), testing::ExitedWithCode(1),
+                "watchdog: rank 3 of 8 on host node7 has not got on for 0.5 s: step 17, layer 5, waiting in "
+                "MPI_Allreduce in combine");
+    EXPECT_EXIT(run(nullptr), testing::ExitedWithCode(1), "step 17, layer 5, computing in combine");
+}
+
+TEST(Watchdog, LeavesAProcessThatGetsOn) {
+    const Watchdog watchdog(1.0, 0, 1, "node");
+    const double end = now_s() + 3;
+    while (now_s() < end) {
+        heartbeat.beat();
+        pause_s(0.01);
+    }
+}
+
+TEST(Watchdog, TimeoutZeroNeverEnds) {
+    const Watchdog watchdog(0, 0, 1, "node");
+    pause_s(0.5);
+}
+
+TEST(Watchdog, TimeForWhichTheProcessWasStoppedDoesNotCount) {
+    GTEST_FLAG_SET(death_test_style, "threadsafe");
+    const auto run = [] {
+        const Watchdog watchdog(2, 0, 1, "node");
+        const pid_t self = getpid();
+        if (fork() == 0) {
+            pause_s(4);
+            kill(self, SIGCONT);
+            _exit(0);
+        }
+        raise(SIGSTOP);
+        pause_s(0.5);
+        _exit(99);
+    };
+    EXPECT_EXIT(run(), testing::ExitedWithCode(99), "");
+}
+
+TEST(Heartbeat, WaitScopesNest) {
+    EXPECT_EQ(heartbeat.call(), nullptr);
+    const uint64_t before = heartbeat.n_beats();
+    {
+        const WaitScope outer("outer");
+        {
+            const WaitScope computing(nullptr);
+            EXPECT_EQ(heartbeat.call(), nullptr);
+        }
+        EXPECT_STREQ(heartbeat.call(), "outer");
+    }
+    EXPECT_EQ(heartbeat.call(), nullptr);
+    EXPECT_GT(heartbeat.n_beats(), before);
+}
+
+}  // namespace
+}  // namespace mixserve
