@@ -4,16 +4,15 @@
 #include <cstdio>
 #include <ctime>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <optional>
-#include <sstream>
 
 #include "app/byte_progress.h"
 #include "app/engine_options.h"
 #include "app/options.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/text_file.h"
 #include "comm/agree.h"
 #include "engine/engine.h"
 #include "engine/job.h"
@@ -92,18 +91,10 @@ ordered_json to_json(const io::SamplingDefaults& defaults) {
     return j;
 }
 
-std::string read_text(const std::string& path) {
-    std::ifstream in(path, std::ios::binary);
-    require_usage(static_cast<bool>(in), "cannot read {}", path);
-    std::ostringstream text;
-    text << in.rdbuf();
-    return text.str();
-}
-
 engine::PromptEncoder make_encoder(const OpenModel& model, const EngineOptions& options,
                                    const JobOptions& job) {
     engine::PromptTexts texts = model.texts;
-    if (!job.chat_template_file.empty()) texts.chat_template = read_text(job.chat_template_file);
+    if (!job.chat_template_file.empty()) texts.chat_template = read_text_file(job.chat_template_file);
     return engine::PromptEncoder(texts, options.model_path);
 }
 

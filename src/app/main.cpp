@@ -59,7 +59,7 @@ std::string host_name() {
 /// One place turns what a rank threw into the end of all ranks. What all agreed on leaves through MPI's
 /// normal end and is said once; anything else ends the job at once, since the others may be waiting for this
 /// rank.
-int run_on_ranks(const app::Command& command, app::Arguments arguments) {
+int run_on_ranks(std::string_view name, app::Arguments arguments) {
     const comm::Runtime runtime;
     int rank = 0;
     int size = 1;
@@ -70,7 +70,14 @@ int run_on_ranks(const app::Command& command, app::Arguments arguments) {
         configure_logging(rank, size);
         // Tables and usage are said once.
         if (rank != 0 && std::freopen("/dev/null", "w", stdout) == nullptr) fail("cannot open /dev/null");
-        return command.run(arguments);
+        const app::Command* command = nullptr;
+        comm::agree(world, [&] {
+            command = &find_command(name);
+            require_usage(
+                command->needs_ranks || size == 1,
+                "'mixserve {}' runs as one process; start it without mpirun or srun, or with one task", name);
+        });
+        return command->run(arguments);
     } catch (const comm::AgreedError& e) {
         if (e.speaks()) std::fprintf(stderr, "mixserve: %s\n", e.what());
         return e.exit_code();
@@ -81,14 +88,6 @@ int run_on_ranks(const app::Command& command, app::Arguments arguments) {
         if (size == 1) return exit_failure;
         comm::Runtime::abort(exit_failure);
     }
-}
-
-int run_alone(const app::Command& command, app::Arguments arguments) {
-    require_usage(!comm::Runtime::launched_with_several_ranks(),
-                  "'mixserve {}' runs as one process; start it without mpirun or srun, or with one task",
-                  command.name);
-    configure_logging(0, 1);
-    return command.run(arguments);
 }
 
 }  // namespace
@@ -108,9 +107,13 @@ int main(int argc, char** argv) {
         return exit_usage;
     }
     try {
-        const app::Command& command = find_command(name);
         const app::Arguments arguments(argv + 2, argv + argc);
-        return command.needs_ranks ? run_on_ranks(command, arguments) : run_alone(command, arguments);
+        // Several ranks say once what is wrong with the command, so they start MPI for it.
+        if (comm::Runtime::launched_with_several_ranks()) return run_on_ranks(name, arguments);
+        const app::Command& command = find_command(name);
+        if (command.needs_ranks) return run_on_ranks(name, arguments);
+        configure_logging(0, 1);
+        return command.run(arguments);
     } catch (const Error& e) {
         std::fprintf(stderr, "mixserve: %s\n", e.what());
         return e.exit_code();

@@ -21,6 +21,7 @@ Job::Job(JobSetup setup)
     clock_offsets_.resize(setup_.ranks.size());
     progress_state_.n_total = io::count_prompts(setup_.input_file);
     started_s_ = now_s();
+    progress_.update(progress_state_, started_s_);  // rates are from here on
     reader_ = std::thread([this] { read_ahead(); });
 }
 
