@@ -7,6 +7,7 @@
 #include "app/command.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "comm/agree.h"
 
 namespace mixserve::app {
 
@@ -30,8 +31,12 @@ int run_bench(Arguments arguments) {
             std::printf("  %-10s %s\n", bench.name.data(), bench.summary.data());
         return exit_ok;
     }
-    fail_usage("mixserve bench: '{}' is not one of {}{}", name, fmt::join(names, ", "),
-               did_you_mean(name, names));
+    comm::agree(comm::Communicator::world(), [&] {
+        require_usage(!name.empty(), "mixserve bench: give a part: {}", fmt::join(names, ", "));
+        fail_usage("mixserve bench: '{}' is not one of {}{}", name, fmt::join(names, ", "),
+                   did_you_mean(name, names));
+    });
+    return exit_usage;
 }
 
 }  // namespace mixserve::app

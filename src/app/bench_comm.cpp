@@ -2,7 +2,6 @@
 #include <array>
 #include <cmath>
 #include <cstdio>
-#include <fstream>
 #include <sstream>
 #include <vector>
 
@@ -10,8 +9,10 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "comm/agree.h"
 #include "comm/collectives.h"
 #include "comm/topology.h"
+#include "io/row_writer.h"
 
 namespace mixserve::app {
 namespace {
@@ -203,17 +204,16 @@ void write_json(const std::string& path, const std::vector<Result>& results) {
                                        {"busbw_gb_s", result.busbw},
                                        {"wrong", result.n_wrong}});
     }
-    std::ofstream file(path);
-    file << document.dump(2) << '\n';
-    file.close();
-    require(!file.fail(), "cannot write {}", path);
+    io::write_file_atomically(path, document.dump(2) + "\n");
 }
 
 }  // namespace
 
 int run_bench_comm(Arguments arguments) {
     Options options;
-    if (!read_options(arguments, options)) return exit_ok;
+    bool wanted = false;
+    comm::agree(comm::Communicator::world(), [&] { wanted = read_options(arguments, options); });
+    if (!wanted) return exit_ok;
     const comm::Topology topology = comm::make_topology(options.ranks_per_node);
     const bool prints = topology.world.rank() == 0;
     if (prints) {

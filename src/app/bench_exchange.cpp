@@ -3,13 +3,14 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
-#include <fstream>
 #include <optional>
 #include <sstream>
 
 #include "app/options.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "comm/agree.h"
+#include "io/row_writer.h"
 #include "io/routing_trace.h"
 
 namespace mixserve::app {
@@ -220,17 +221,16 @@ void print(const Options& options, const comm::Topology& topology,
 
 int run_bench_exchange(Arguments arguments) {
     Options options;
-    if (!read_options(arguments, options)) return exit_ok;
+    bool wanted = false;
+    comm::agree(comm::Communicator::world(), [&] { wanted = read_options(arguments, options); });
+    if (!wanted) return exit_ok;
     const comm::Topology topology = comm::make_topology(options.ranks_per_node);
     const std::vector<ExchangeResult> results =
         measure_exchanges(options.shape, options.strategies, options.repetitions, options.threads, topology);
     if (topology.world.rank() != 0) return exit_ok;
     print(options, topology, results);
     if (!options.json_file.empty()) {
-        std::ofstream file(options.json_file);
-        file << as_json(options, topology, results).dump(2) << '\n';
-        file.close();
-        require(!file.fail(), "cannot write {}", options.json_file);
+        io::write_file_atomically(options.json_file, as_json(options, topology, results).dump(2) + "\n");
     }
     return exit_ok;
 }

@@ -1,5 +1,4 @@
 #include <cstdio>
-#include <fstream>
 
 #include "app/benches.h"
 #include "app/layer_bench.h"
@@ -9,6 +8,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "comm/agree.h"
+#include "io/row_writer.h"
 
 namespace mixserve::app {
 namespace {
@@ -174,10 +174,7 @@ int run_bench_layer(Arguments arguments) {
         {"read_bytes_per_s", limits.read_bytes_per_s},
         {"matmul_flops", limits.matmul_flops ? ordered_json(*limits.matmul_flops) : ordered_json()},
         {"results", results}};
-    std::ofstream file(o.json_file);
-    file << out.dump(2) << '\n';
-    file.close();
-    require(static_cast<bool>(file), "--json: cannot write {}", o.json_file);
+    io::write_file_atomically(o.json_file, out.dump(2) + "\n");
     return exit_ok;
 }
 

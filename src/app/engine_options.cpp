@@ -5,13 +5,12 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 #include <string_view>
 #include <thread>
 
 #include "app/byte_size.h"
 #include "base/error.h"
+#include "base/text_file.h"
 #include "io/digest.h"
 
 namespace mixserve::app {
@@ -56,14 +55,6 @@ std::optional<int64_t> optional_positive(const po::variables_map& values, const 
     return values.count(option) == 0 ? std::nullopt : std::optional(positive(values, option));
 }
 
-std::string read_text(const fs::path& path) {
-    std::ifstream in(path, std::ios::binary);
-    require_usage(static_cast<bool>(in), "cannot read {}", path.string());
-    std::ostringstream text;
-    text << in.rdbuf();
-    return text.str();
-}
-
 /// A config alone has no tokenizer: token i is the text "<i>", so that a dataset of token ids runs and rows
 /// have a text.
 std::string dummy_tokenizer(int64_t vocab_size) {
@@ -84,20 +75,20 @@ OpenModel open_dummy(const EngineOptions& options) {
         "--model {}: no such file; with --load-format dummy it is a config.json or a folder with one",
         path.string());
     const std::string generation = fs::exists(path.parent_path() / "generation_config.json")
-                                       ? read_text(path.parent_path() / "generation_config.json")
+                                       ? read_text_file(path.parent_path() / "generation_config.json")
                                        : "";
     OpenModel open;
-    open.config_text = read_text(path);
+    open.config_text = read_text_file(path);
     open.config = model::parse_config(open.config_text, generation, path.string(), options.num_layers);
     open.weights = model::dummy_weights(open.config, options.seed);
     open.generation_config = generation;
     for (const auto& [name, text] : {std::pair{"tokenizer_config.json", &open.texts.tokenizer_config},
                                      std::pair{"chat_template.jinja", &open.texts.chat_template}}) {
-        if (fs::exists(path.parent_path() / name)) *text = read_text(path.parent_path() / name);
+        if (fs::exists(path.parent_path() / name)) *text = read_text_file(path.parent_path() / name);
     }
     const fs::path tokenizer = path.parent_path() / "tokenizer.json";
     open.texts.tokenizer =
-        fs::exists(tokenizer) ? read_text(tokenizer) : dummy_tokenizer(open.config.vocab_size);
+        fs::exists(tokenizer) ? read_text_file(tokenizer) : dummy_tokenizer(open.config.vocab_size);
     return open;
 }
 
@@ -149,7 +140,7 @@ void add_engine_options(po::options_description& options) {
         "rope-frequency-dtype", po::value<std::string>()->default_value("f32"),
         "f32, or bf16 to compare with a reference that cast its rotary buffers with model.to(bfloat16)")(
         "block-size", po::value<int64_t>()->value_name("N")->default_value(16), "tokens of a KV cache block")(
-        "seed", po::value<uint64_t>()->value_name("N")->default_value(0), "of sampling and of dummy weights");
+        "seed", po::value<int64_t>()->value_name("N")->default_value(0), "of sampling and of dummy weights");
 }
 
 EngineOptions read_engine_options(const po::variables_map& values) {
@@ -164,7 +155,9 @@ EngineOptions read_engine_options(const po::variables_map& values) {
     if (const auto n = optional_positive(values, "ranks-per-node")) o.ranks_per_node = static_cast<int>(*n);
     o.verify = values["verify"].as<bool>();
     require_usage(!(o.verify && o.dummy), "--verify goes with an HDF5 model, not with --load-format dummy");
-    o.seed = values["seed"].as<uint64_t>();
+    const auto seed = values["seed"].as<int64_t>();
+    require_usage(seed >= 0, "--seed {}: must be at least 0", seed);
+    o.seed = static_cast<uint64_t>(seed);
 
     const std::string backend = values["backend"].as<std::string>();
     require_usage(backend != "cuda", "--backend cuda: this build has none; use --backend cpu");
@@ -184,7 +177,7 @@ EngineOptions read_engine_options(const po::variables_map& values) {
         one_of("kv-cache-dtype", values["kv-cache-dtype"].as<std::string>(), f32_or_bf16);
     if (values.count("kv-cache-memory") != 0) {
         o.parallel.kv_cache_bytes =
-            parse_byte_size("kv-cache-memory", values["kv-cache-memory"].as<std::string>());
+            parse_byte_size("--kv-cache-memory", values["kv-cache-memory"].as<std::string>());
     }
     o.rope_frequency_dtype =
         one_of("rope-frequency-dtype", values["rope-frequency-dtype"].as<std::string>(), f32_or_bf16);

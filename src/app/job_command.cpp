@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/stop.h"
 #include "base/watchdog.h"
+#include "base/text_file.h"
 #include "comm/agree.h"
 #include "engine/engine.h"
 #include "engine/job.h"
@@ -89,7 +90,7 @@ io::SamplingDefaults sampling_defaults(const po::variables_map& values,
 engine::PromptEncoder make_encoder(const OpenModel& model, const EngineOptions& options,
                                    const JobOptions& job) {
     engine::PromptTexts texts = model.texts;
-    if (!job.chat_template_file.empty()) texts.chat_template = read_text(job.chat_template_file);
+    if (!job.chat_template_file.empty()) texts.chat_template = read_text_file(job.chat_template_file);
     return engine::PromptEncoder(texts, options.model_path);
 }
 

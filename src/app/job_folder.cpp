@@ -1,12 +1,11 @@
 #include "app/job_folder.h"
 
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 
 #include "app/provenance.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/text_file.h"
 #include "io/digest.h"
 #include "io/row_scan.h"
 #include "io/row_writer.h"
@@ -61,7 +60,7 @@ ordered_json identity_json(const EngineOptions& options, const JobOptions& job,
     identity.update(identity_of(options));
     identity["chat-template"] = job.chat_template_file.empty()
                                     ? ordered_json()
-                                    : ordered_json(io::text_digest(read_text(job.chat_template_file)));
+                                    : ordered_json(io::text_digest(read_text_file(job.chat_template_file)));
     if (scores) {
         if (!options.dummy) identity.erase("seed");
         return identity;
@@ -103,14 +102,6 @@ engine::JobHistory read_history(const io::OutputFolder& folder, const ordered_js
 }
 
 }  // namespace
-
-std::string read_text(const std::string& path) {
-    std::ifstream in(path, std::ios::binary);
-    require_usage(static_cast<bool>(in), "cannot read {}", path);
-    std::ostringstream text;
-    text << in.rdbuf();
-    return text.str();
-}
 
 JobFolder open_job_folder(const EngineOptions& options, const JobOptions& job,
                           const io::SamplingDefaults& defaults, const OpenModel& model, RunRecord record) {

@@ -39,7 +39,4 @@ struct JobFolder {
 JobFolder open_job_folder(const EngineOptions& options, const JobOptions& job,
                           const io::SamplingDefaults& defaults, const OpenModel& model, RunRecord record);
 
-/// A file's text; UsageError where it cannot be read.
-std::string read_text(const std::string& path);
-
 }  // namespace mixserve::app

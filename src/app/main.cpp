@@ -46,12 +46,18 @@ void print_usage(std::FILE* out) {
     }
 }
 
+/// Null where there is none.
+const app::Command* command_named(std::string_view name) {
+    const auto* const found = std::find_if(commands.begin(), commands.end(),
+                                           [&](const app::Command& command) { return command.name == name; });
+    return found == commands.end() ? nullptr : found;
+}
+
 const app::Command& find_command(std::string_view name) {
+    if (const app::Command* const command = command_named(name)) return *command;
     std::vector<std::string_view> names;
-    for (const app::Command& command : commands) {
-        if (command.name == name) return command;
+    for (const app::Command& command : commands)
         names.push_back(command.name);
-    }
     fail_usage("unknown command '{}'{} (mixserve --help lists the commands)", name,
                did_you_mean(name, names));
 }
@@ -65,7 +71,7 @@ std::string host_name() {
 /// One place turns what a rank threw into the end of all ranks. What all agreed on leaves through MPI's
 /// normal end and is said once; anything else ends the job at once, since the others may be waiting for this
 /// rank.
-int run_on_ranks(const app::Command& command, app::Arguments arguments) {
+int run_on_ranks(std::string_view name, app::Arguments arguments) {
     // Until the step loop begins nothing is half-written, and a rank may be waiting for others.
     limit_stop(stop_limit_s);
     const comm::Runtime runtime;
@@ -78,7 +84,14 @@ int run_on_ranks(const app::Command& command, app::Arguments arguments) {
         configure_logging(rank, size);
         // Tables and usage are said once.
         if (rank != 0 && std::freopen("/dev/null", "w", stdout) == nullptr) fail("cannot open /dev/null");
-        const int code = command.run(arguments);
+        const app::Command* command = nullptr;
+        comm::agree(world, [&] {
+            command = &find_command(name);
+            require_usage(
+                command->needs_ranks || size == 1,
+                "'mixserve {}' runs as one process; start it without mpirun or srun, or with one task", name);
+        });
+        const int code = command->run(arguments);
         std::fflush(stdout);  // when a rank ends with a code other than 0, launchers kill the others
         return code;
     } catch (const comm::AgreedError& e) {
@@ -91,14 +104,6 @@ int run_on_ranks(const app::Command& command, app::Arguments arguments) {
         if (size == 1) return exit_failure;
         comm::Runtime::abort(exit_failure);
     }
-}
-
-int run_alone(const app::Command& command, app::Arguments arguments) {
-    require_usage(!comm::Runtime::launched_with_several_ranks(),
-                  "'mixserve {}' runs as one process; start it without mpirun or srun, or with one task",
-                  command.name);
-    configure_logging(0, 1);
-    return command.run(arguments);
 }
 
 }  // namespace
@@ -118,10 +123,15 @@ int main(int argc, char** argv) {
         return exit_usage;
     }
     try {
-        const app::Command& command = find_command(name);
         const app::Arguments arguments(argv + 2, argv + argc);
-        if (command.catches_signals) catch_stop_signals();
-        return command.needs_ranks ? run_on_ranks(command, arguments) : run_alone(command, arguments);
+        const app::Command* known = command_named(name);
+        if (known != nullptr && known->catches_signals) catch_stop_signals();
+        // Several ranks say once what is wrong with the command, so they start MPI for it.
+        if (comm::Runtime::launched_with_several_ranks()) return run_on_ranks(name, arguments);
+        const app::Command& command = find_command(name);
+        if (command.needs_ranks) return run_on_ranks(name, arguments);
+        configure_logging(0, 1);
+        return command.run(arguments);
     } catch (const Error& e) {
         std::fprintf(stderr, "mixserve: %s\n", e.what());
         return e.exit_code();

@@ -60,6 +60,12 @@ po::parsed_options options_of_run(const std::string& command, const po::options_
     return parsed;
 }
 
+/// What was given first without a name; "" where nothing was.
+std::string first_word(const po::variables_map& values) {
+    if (values.count("positional") == 0) return "";
+    return values["positional"].as<std::vector<std::string>>().front();
+}
+
 }  // namespace
 
 bool parse_options(const std::string& command, const po::options_description& options, Arguments arguments,
@@ -71,14 +77,18 @@ bool parse_options(const std::string& command, const po::options_description& op
         "command line wins")("help", "this text");
     po::options_description all;
     all.add(options).add(general);
+    const bool takes_words = options.find_nothrow("positional", false) != nullptr;
+    po::options_description accepted;
+    accepted.add(all);
+    if (!takes_words) accepted.add_options()("positional", po::value<std::vector<std::string>>());
     const std::vector<std::string> words(arguments.begin(), arguments.end());
     std::string where = "the command line";
     try {
         po::positional_options_description positional;
-        if (options.find_nothrow("positional", false) != nullptr) positional.add("positional", -1);
+        positional.add("positional", -1);
         using style = po::command_line_style::style_t;
         po::store(po::command_line_parser(words)
-                      .options(all)
+                      .options(accepted)
                       .positional(positional)
                       .style(style::allow_long | style::long_allow_next | style::long_allow_adjacent)
                       .run(),
@@ -87,6 +97,9 @@ bool parse_options(const std::string& command, const po::options_description& op
             print_usage(command, all);
             return false;
         }
+        require_usage(takes_words || values.count("positional") == 0,
+                      "{}: '{}' stands without the name of an option (see mixserve {} --help)", command,
+                      first_word(values), command);
         if (values.count("config") != 0) {
             where = values["config"].as<std::string>();
             std::ifstream file(where);
@@ -99,10 +112,10 @@ bool parse_options(const std::string& command, const po::options_description& op
         }
         po::notify(values);
     } catch (const po::unknown_option& e) {
-        fail_usage("mixserve {}: unknown option '{}' in {}{}", command, e.get_option_name(), where,
-                   suggestion(all, e.get_option_name()));
+        fail_usage("{}: unknown option '{}' in {}{} (mixserve {} --help lists them)", command,
+                   e.get_option_name(), where, suggestion(all, e.get_option_name()), command);
     } catch (const po::error& e) {
-        fail_usage("mixserve {}: {} (in {}; see mixserve {} --help)", command, e.what(), where, command);
+        fail_usage("{}: {} in {} (see mixserve {} --help)", command, e.what(), where, command);
     }
     return true;
 }

@@ -1,8 +1,6 @@
 #include <fmt/format.h>
 
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <optional>
 #include <string>
 
@@ -10,6 +8,7 @@
 #include "app/options.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "base/text_file.h"
 #include "engine/prompt_encoder.h"
 #include "io/checkpoint.h"
 #include "io/json_values.h"
@@ -83,9 +82,7 @@ engine::PromptTexts read_texts(const TokenizeOptions& options) {
         texts = {found.tokenizer.value_or(""), found.tokenizer_config, found.chat_template};
     }
     if (!options.chat_template_file.empty()) {
-        std::ifstream file(options.chat_template_file, std::ios::binary);
-        require_usage(file.good(), "--chat-template {}: cannot be read", options.chat_template_file);
-        texts.chat_template = std::string(std::istreambuf_iterator<char>(file), {});
+        texts.chat_template = read_text_file(options.chat_template_file);
     }
     return texts;
 }
@@ -98,11 +95,38 @@ std::string encoded_row(const engine::PromptEncoder& encoder, const io::Request&
                         {"token_ids", prompt.token_ids}});
 }
 
+/// A file of rows under a name of its own until it is whole, so that nobody takes a part of it for all.
+class NewFile {
+  public:
+    explicit NewFile(const std::string& path) : path_(path), part_(path + ".part") {
+        std::error_code ignored;
+        std::filesystem::remove(part_, ignored);  // of a start that was killed
+        rows_ = io::RowWriter::create(part_);
+    }
+    ~NewFile() {
+        std::error_code ignored;
+        std::filesystem::remove(part_, ignored);
+    }
+    NewFile(const NewFile&) = delete;
+    NewFile& operator=(const NewFile&) = delete;
+
+    io::RowWriter& rows() { return rows_; }
+    void finish() {
+        rows_.sync();
+        std::filesystem::rename(part_, path_);
+    }
+
+  private:
+    std::string path_;
+    std::string part_;
+    io::RowWriter rows_;
+};
+
 RowCounts encode_file(const TokenizeOptions& options, const engine::PromptEncoder& encoder) {
     io::PromptLimits limits;
     limits.vocab_size = encoder.tokenizer().vocab_size();
     io::PromptReader reader(options.input_file, {}, limits);
-    io::RowWriter writer = io::RowWriter::create(options.output);
+    NewFile output(options.output);
     RowCounts counts;
     while (std::optional<io::Request> request = reader.next()) {
         std::string row;
@@ -115,10 +139,11 @@ RowCounts encode_file(const TokenizeOptions& options, const engine::PromptEncode
             row = io::line_of(
                 {{"id", io::id_entry(request->id, request->id_is_number)}, {"error", *request->error}});
         }
-        writer.write(row);
+        output.rows().write(row);
         ++counts.n_rows;
         counts.n_errors += request->error ? 1 : 0;
     }
+    output.finish();
     return counts;
 }
 
@@ -145,15 +170,16 @@ ordered_json decoded_row(const text::Tokenizer& tokenizer, const io::LineReader:
 
 RowCounts decode_file(const TokenizeOptions& options, const engine::PromptEncoder& encoder) {
     io::LineReader lines(options.input_file, io::PromptLimits{}.max_line_bytes);
-    io::RowWriter writer = io::RowWriter::create(options.output);
+    NewFile output(options.output);
     RowCounts counts;
     while (const std::optional<io::LineReader::Line> line = lines.next()) {
         if (line->is_blank() && !line->too_long) continue;
         const ordered_json row = decoded_row(encoder.tokenizer(), *line, options.no_special);
-        writer.write(io::line_of(row));
+        output.rows().write(io::line_of(row));
         ++counts.n_rows;
         counts.n_errors += row.contains("error") ? 1 : 0;
     }
+    output.finish();
     return counts;
 }
 

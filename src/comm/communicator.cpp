@@ -38,7 +38,7 @@ Communicator& Communicator::operator=(Communicator&& other) noexcept {
 }
 
 Communicator::~Communicator() {
-    if (handle_ && handle_->owned && mpi_is_running()) MPI_Comm_free(&handle_->comm);
+    if (handle_ && handle_->owned && may_wait_for_others()) MPI_Comm_free(&handle_->comm);
 }
 
 Communicator Communicator::world() {

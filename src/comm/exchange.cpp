@@ -1,6 +1,7 @@
 #include "comm/exchange.h"
 
 #include "base/error.h"
+#include "comm/agree.h"
 #include "comm/exchange_parts.h"
 
 namespace mixserve::comm {
@@ -59,10 +60,11 @@ std::unique_ptr<Exchange> make_exchange(Strategy strategy, const ExchangeSetup& 
         case Strategy::tp_ep:
             return make_copy_exchange(strategy, setup);
         case Strategy::fused:
-            require_usage(setup.topology.node_shares_memory,
-                          "the fused exchange needs the ranks of a node to share memory: give a "
-                          "--ranks-per-node that does "
-                          "not span hosts, or take --strategy tp-ep");
+            agree(setup.topology.world, [&] {
+                require_usage(setup.topology.node_shares_memory,
+                              "the fused exchange needs the ranks of a node to share memory: give a "
+                              "--ranks-per-node that does not span hosts, or take --strategy tp-ep");
+            });
             return make_fused_exchange(setup);
     }
     fail("unknown strategy {}", static_cast<int>(strategy));

@@ -1,5 +1,6 @@
 #include "comm/mpi.h"
 
+#include <exception>
 #include <limits>
 #include <string>
 #include <utility>
@@ -28,6 +29,10 @@ bool mpi_is_running() {
     MPI_Initialized(&initialized);
     MPI_Finalized(&finalized);
     return initialized != 0 && finalized == 0;
+}
+
+bool may_wait_for_others() {
+    return std::uncaught_exceptions() == 0 && mpi_is_running();
 }
 
 RowType::RowType(int64_t n_bytes) : n_bytes_(n_bytes) {

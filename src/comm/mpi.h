@@ -53,4 +53,8 @@ class RowType {
 /// Whether MPI can still be called: false before initialisation and after finalisation. Destructors ask.
 bool mpi_is_running();
 
+/// Whether destructors may call what waits for other ranks: MPI runs, and no error unwinds the stack. A rank
+/// that fails alone must get to where it ends the others, not wait for them.
+bool may_wait_for_others();
+
 }  // namespace mixserve::comm

@@ -26,7 +26,10 @@ PipelineLink::PipelineLink(const Topology& topology)
       slots_(std::make_unique<Slots>()) {}
 
 PipelineLink::~PipelineLink() {
-    if (!mpi_is_running()) return;
+    if (!may_wait_for_others()) {
+        static_cast<void>(slots_.release());  // a send may still read from it
+        return;
+    }
     for (auto& slot : slots_->slots) {
         if (slot.request != MPI_REQUEST_NULL) MPI_Wait(&slot.request, MPI_STATUS_IGNORE);
     }

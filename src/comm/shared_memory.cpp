@@ -18,7 +18,7 @@ constexpr int64_t round_to_page(int64_t n) {
 struct SharedSegments::Window {
     MPI_Win window = MPI_WIN_NULL;
     ~Window() {
-        if (window != MPI_WIN_NULL && mpi_is_running()) MPI_Win_free(&window);
+        if (window != MPI_WIN_NULL && may_wait_for_others()) MPI_Win_free(&window);
     }
 };
 

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "comm/agree.h"
 
 namespace mixserve::comm {
 namespace {
@@ -30,11 +31,13 @@ int real_ranks_per_node(const Communicator& world, const Communicator& host) {
     world.all_reduce(sizes, ReduceOp::max);
     const int64_t largest = sizes[0];
     const int64_t smallest = -sizes[1];
-    require_usage(
-        largest == smallest,
-        "the nodes have different numbers of ranks ({} to {}): start the same number on each, or give "
-        "--ranks-per-node",
-        smallest, largest);
+    agree(world, [&] {
+        require_usage(
+            largest == smallest,
+            "the nodes have different numbers of ranks ({} to {}): start the same number on each, or give "
+            "--ranks-per-node",
+            smallest, largest);
+    });
     return static_cast<int>(largest);
 }
 
@@ -45,9 +48,11 @@ Topology make_topology(std::optional<int> ranks_per_node) {
     Communicator host = launched.split_shared_memory();
     Communicator world = order_by_host(launched, host);
     const int p = ranks_per_node ? *ranks_per_node : real_ranks_per_node(world, host);
-    require_usage(p >= 1 && world.size() % p == 0,
-                  "--ranks-per-node {} does not divide the {} ranks: start a multiple of it", p,
-                  world.size());
+    agree(world, [&] {
+        require_usage(p >= 1 && world.size() % p == 0,
+                      "--ranks-per-node {} does not divide the {} ranks: start a multiple of it", p,
+                      world.size());
+    });
 
     const int node_index = world.rank() / p;
     const int node_rank = world.rank() % p;

@@ -23,7 +23,8 @@ struct Topology {
 };
 
 /// `ranks_per_node` makes virtual nodes (of consecutive ranks); without it nodes are where memory is shared.
-/// UsageError when the world is not a multiple of it, or when real nodes have different numbers of ranks.
+/// All ranks throw an AgreedError (bad usage) when the world is not a multiple of it, or when real nodes have
+/// different numbers of ranks.
 Topology make_topology(std::optional<int> ranks_per_node);
 
 }  // namespace mixserve::comm

@@ -40,6 +40,7 @@ Job::Job(JobSetup setup)
     progress_state_.n_done = statistics_.n_completed() + statistics_.n_failed();
     progress_state_.n_failed = statistics_.n_failed();
     started_s_ = now_s();
+    progress_.update(progress_state_, started_s_);  // rates are from here on
     reader_ = std::thread([this] { read_ahead(); });
     if (setup_.sync_interval_s > 0) syncer_ = std::thread([this] { keep_synced(); });
 }

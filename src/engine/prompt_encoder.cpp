@@ -45,8 +45,8 @@ text::Tokenizer parse_tokenizer(const PromptTexts& texts, const std::string& whe
 
 }  // namespace
 
-PromptEncoder::PromptEncoder(const PromptTexts& texts, const std::string& where)
-    : tokenizer_(parse_tokenizer(texts, where)) {
+PromptEncoder::PromptEncoder(const PromptTexts& texts, const std::string& where, std::time_t now)
+    : tokenizer_(parse_tokenizer(texts, where)), now_(now) {
     const json config = parse_config(texts, where);
     bos_token_ = special_token(config, "bos_token");
     eos_token_ = special_token(config, "eos_token");
@@ -68,7 +68,7 @@ std::string PromptEncoder::render(const io::Request& request) const {
     if (!context.contains("bos_token")) context["bos_token"] = bos_token_;
     if (!context.contains("eos_token")) context["eos_token"] = eos_token_;
     try {
-        return template_->render(context);
+        return template_->render(context, now_);
     } catch (const text::TemplateError& e) {
         fail("chat template: {}", e.what());
     }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <ctime>
 #include <optional>
 #include <string>
 #include <vector>
@@ -29,8 +30,8 @@ struct EncodedPrompt {
 class PromptEncoder {
   public:
     /// UsageError naming `where` and the file for texts that cannot be used. A model without a chat template
-    /// serves completions only.
-    PromptEncoder(const PromptTexts& texts, const std::string& where);
+    /// serves completions only. `now` is the date that templates write: one for all prompts of a job.
+    PromptEncoder(const PromptTexts& texts, const std::string& where, std::time_t now = std::time(nullptr));
 
     const text::Tokenizer& tokenizer() const { return tokenizer_; }
     /// A completion gets the tokenizer's special tokens unless `add_special_tokens` is off; a rendered chat
@@ -44,6 +45,7 @@ class PromptEncoder {
     std::optional<text::ChatTemplate> template_;
     std::string bos_token_;
     std::string eos_token_;
+    std::time_t now_;
 };
 
 }  // namespace mixserve::engine

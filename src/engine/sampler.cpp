@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <iterator>
 #include <limits>
-#include <numeric>
 
 #include "base/error.h"
 #include "engine/fast_exp.h"
@@ -83,7 +83,7 @@ int32_t Sampler::draw(const Distribution& d, const io::SamplingParams& params, d
             double mass = 0;
             for (const Candidate& candidate : candidates_)
                 mass += static_cast<double>(candidate.weight);
-            keep_mass(mass * params.top_p);
+            candidates_.resize(n_with_mass(candidates_, mass * params.top_p));
         }
     } else {
         keep_top_p(d, params.top_p);
@@ -173,50 +173,60 @@ void Sampler::drop_below_largest(size_t n) {
     std::erase_if(candidates_, [lowest](const Candidate& candidate) { return candidate.logit < lowest; });
 }
 
-// Keeps the fewest of the sorted candidates that have `mass` together, at least one.
-void Sampler::keep_mass(double mass) {
+// How many of the sorted candidates, at least one where there are any, have `mass` together.
+size_t Sampler::n_with_mass(const std::vector<Candidate>& sorted, double mass) {
     double sum = 0;
-    for (size_t i = 0; i < candidates_.size(); ++i) {
-        sum += static_cast<double>(candidates_[i].weight);
-        if (sum >= mass) return candidates_.resize(i + 1);
+    for (size_t i = 0; i < sorted.size(); ++i) {
+        sum += static_cast<double>(sorted[i].weight);
+        if (sum >= mass) return i + 1;
     }
+    return sorted.size();
 }
 
-// The mass of the tokens goes into bins by logit; of these, only the one in which top_p is reached is sorted.
+// Tokens lighter than 1 / n of half the mass that may be left out are not needed to reach top_p. Of the
+// others, whose mass goes into bins by logit, only those in the bin where top_p is reached are sorted.
 void Sampler::keep_top_p(const Distribution& d, double top_p) {
     constexpr size_t n_bins = 1024;
     constexpr float bins_a_nat = n_bins / 88.0F;  // a weight 87 nats below the largest is 0
-    const size_t n = d.logits.size();
     const auto bin_of = [&](float logit) {
         return static_cast<size_t>((d.largest - logit) * d.scale * bins_a_nat);
     };
-    weights_.resize(n);
-    for (size_t i = 0; i < n; ++i)
-        weights_[i] = weight_of(d.logits[i], d.largest, d.scale, d.lowest);
+    const double mass = sum_of_exp(d.logits, d.largest, d.scale, d.lowest);
+    const double lightest = mass * (1 - top_p) / static_cast<double>(2 * d.logits.size());
+    const auto lowest = static_cast<float>(static_cast<double>(d.largest) +
+                                           std::log(lightest) / static_cast<double>(d.scale));
+    take_candidates(d, std::max(d.lowest, lowest));
+
     std::array<double, n_bins> masses{};
-    for (size_t i = 0; i < n; ++i) {
-        if (weights_[i] > 0) masses[bin_of(d.logits[i])] += static_cast<double>(weights_[i]);
-    }
-    const double target = std::accumulate(masses.begin(), masses.end(), 0.0) * top_p;
+    for (const Candidate& candidate : candidates_)
+        masses[bin_of(candidate.logit)] += static_cast<double>(candidate.weight);
+    const double target = mass * top_p;
     size_t bin = 0;
     double before = 0;
     while (bin + 1 < n_bins && before + masses[bin] < target)
         before += masses[bin++];
 
+    cut_.clear();
+    std::copy_if(candidates_.begin(), candidates_.end(), std::back_inserter(cut_),
+                 [&](const Candidate& candidate) { return bin_of(candidate.logit) == bin; });
+    std::sort(cut_.begin(), cut_.end(), better);
+    const size_t n_kept = n_with_mass(cut_, target - before);
+    if (n_kept == cut_.size()) {
+        std::erase_if(candidates_, [&](const Candidate& candidate) { return bin_of(candidate.logit) > bin; });
+    } else {
+        const Candidate first_out = cut_[n_kept];
+        std::erase_if(candidates_, [&](const Candidate& candidate) { return !better(candidate, first_out); });
+    }
+}
+
+// candidates_ <- those with a weight and a logit of at least `lowest`, in the order of ids.
+void Sampler::take_candidates(const Distribution& d, float lowest) {
     candidates_.clear();
-    const auto take = [&](auto wanted) {
-        for (size_t i = 0; i < n; ++i) {
-            if (weights_[i] > 0 && wanted(bin_of(d.logits[i])))
-                candidates_.push_back({d.logits[i], static_cast<int32_t>(i), weights_[i]});
-        }
-    };
-    take([bin](size_t other) { return other == bin; });
-    std::sort(candidates_.begin(), candidates_.end(), better);
-    keep_mass(target - before);
-    const auto n_sorted = static_cast<std::ptrdiff_t>(candidates_.size());
-    std::sort(candidates_.begin(), candidates_.end(), by_id);
-    take([bin](size_t other) { return other < bin; });
-    std::inplace_merge(candidates_.begin(), candidates_.begin() + n_sorted, candidates_.end(), by_id);
+    for (size_t i = 0; i < d.logits.size(); ++i) {
+        if (d.logits[i] < lowest) continue;
+        const float weight = weight_of(d.logits[i], d.largest, d.scale, d.lowest);
+        if (weight > 0) candidates_.push_back({d.logits[i], static_cast<int32_t>(i), weight});
+    }
 }
 
 }  // namespace mixserve::engine

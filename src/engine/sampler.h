@@ -59,12 +59,13 @@ class Sampler {
     int32_t draw_from_candidates(double u);
     void select_largest(const Distribution& d, size_t n);
     void drop_below_largest(size_t n);
-    void keep_mass(double mass);
+    static size_t n_with_mass(const std::vector<Candidate>& sorted, double mass);
     void keep_top_p(const Distribution& d, double top_p);
+    void take_candidates(const Distribution& d, float lowest);
 
     std::vector<Candidate> candidates_;
-    std::vector<float> raw_;  // logits as they came
-    std::vector<float> weights_;
+    std::vector<Candidate> cut_;  // those among which top_p is reached
+    std::vector<float> raw_;      // logits as they came
     std::vector<double> block_sums_;
 };
 

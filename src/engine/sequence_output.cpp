@@ -14,8 +14,12 @@ bool has_text(const text::Tokenizer& tokenizer, int32_t token) {
     return tokenizer.id_to_token(token).has_value();
 }
 
+// As it stands within a text, so that the texts of tokens, one after the other, are the whole.
 std::string text_of(const text::Tokenizer& tokenizer, int32_t token) {
-    return has_text(tokenizer, token) ? tokenizer.decode({&token, 1}, false) : std::string();
+    if (!has_text(tokenizer, token)) return {};
+    text::StreamDecoder decoder(tokenizer, false, true);
+    const std::string text = decoder.push(token);
+    return text + decoder.finish();
 }
 
 }  // namespace
@@ -26,7 +30,7 @@ SequenceOutput::SequenceOutput(const text::Tokenizer& tokenizer, const io::Sampl
       params_(&params),
       ending_ids_(params.stop_token_ids),
       n_limit_(std::min(params.max_tokens, n_room)),
-      decoder_(tokenizer, true),
+      decoder_(tokenizer, true, true),
       matcher_(params.stop, params.include_stop_str_in_output) {
     MIXSERVE_ASSERT(n_limit_ >= 1);
     if (!params.ignore_eos) ending_ids_.insert(ending_ids_.end(), eos_ids.begin(), eos_ids.end());

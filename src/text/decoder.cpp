@@ -75,6 +75,20 @@ void Decoder::add_steps(const JsonNode& node, int depth) {
     }
 }
 
+DecoderRun::DecoderRun(const Decoder& decoder, bool continues)
+    : decoder_(&decoder), states_(decoder.steps_.size()) {
+    if (!continues) return;
+    bool fused = false;  // the one token that has all of the text began with the prompt
+    for (size_t step = 0; step < states_.size(); ++step) {
+        State& state = states_[step];
+        state.n_ended = fused ? 0 : 1;
+        state.at_token_start = !fused;
+        const auto* strip = std::get_if<Decoder::Strip>(&decoder.steps_[step]);
+        if (fused && strip != nullptr) state.n_stripped = strip->start;
+        if (std::holds_alternative<Decoder::Fuse>(decoder.steps_[step])) fused = true;
+    }
+}
+
 void DecoderRun::finish(RegexScratch& scratch) {
     for (size_t step = 0; step < states_.size(); ++step) {
         const Decoder::Step& kind = decoder_->steps_[step];

@@ -49,7 +49,9 @@ class Decoder {
 /// that the text comes out as soon as it is settled. Copyable.
 class DecoderRun {
   public:
-    explicit DecoderRun(const Decoder& decoder) : decoder_(&decoder), states_(decoder.steps_.size()) {}
+    /// `continues`: the tokens go on with a text that stands elsewhere (a prompt), so that nothing is taken
+    /// from their beginning.
+    explicit DecoderRun(const Decoder& decoder, bool continues = false);
 
     void push(std::string_view token, RegexScratch& scratch) { give(0, token, true, scratch); }
     /// After the last token.

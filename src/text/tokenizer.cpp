@@ -225,9 +225,9 @@ struct StreamDecoder::Impl {
     DecoderRun run;
 };
 
-StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, bool skip_special_tokens)
+StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, bool skip_special_tokens, bool continues)
     : impl_(std::make_unique<Impl>(Impl{&tokenizer.impl(), skip_special_tokens, RegexScratch(),
-                                        DecoderRun(tokenizer.impl().decoder)})) {}
+                                        DecoderRun(tokenizer.impl().decoder, continues)})) {}
 StreamDecoder::~StreamDecoder() = default;
 StreamDecoder::StreamDecoder(StreamDecoder&&) noexcept = default;
 StreamDecoder& StreamDecoder::operator=(StreamDecoder&&) noexcept = default;

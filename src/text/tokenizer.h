@@ -39,10 +39,11 @@ class Tokenizer {
 };
 
 /// Text of a sequence as its tokens come, a piece at a time; never splits a character. The pieces of push()
-/// and finish() together equal decode() of the whole.
+/// and finish() together equal decode() of the whole; where it `continues` a prompt, what decode() adds when
+/// the tokens stand after others (a SentencePiece word keeps the space before it).
 class StreamDecoder {
   public:
-    StreamDecoder(const Tokenizer& tokenizer, bool skip_special_tokens);
+    StreamDecoder(const Tokenizer& tokenizer, bool skip_special_tokens, bool continues = false);
     ~StreamDecoder();
     StreamDecoder(StreamDecoder&&) noexcept;
     StreamDecoder& operator=(StreamDecoder&&) noexcept;

@@ -11,3 +11,24 @@ foreach(test signals watchdog)
     set_tests_properties(app_${test} PROPERTIES TIMEOUT 1200 PROCESSORS 2
                          ENVIRONMENT "MIXSERVE=$<TARGET_FILE:mixserve>;MPIRUN=${MPIEXEC_EXECUTABLE}")
 endforeach()
+
+# The program from outside, on the sample model. Python scripts; program.py runs it for them.
+find_program(PYTHON3 python3 REQUIRED)
+set(sample ${CMAKE_SOURCE_DIR}/inputs/models/shakespeare-moe)
+set(sample_model ${CMAKE_CURRENT_BINARY_DIR}/shakespeare-moe.h5)
+add_test(NAME app_convert_sample COMMAND mixserve convert --hf-dir ${sample} --output ${sample_model} --force)
+set_tests_properties(app_convert_sample PROPERTIES FIXTURES_SETUP app_sample TIMEOUT 300)
+
+function(mixserve_app_test script)
+    foreach(n ${ARGN})
+        set(name app_${script}_np${n})
+        add_test(NAME ${name} COMMAND ${PYTHON3} -B ${CMAKE_CURRENT_SOURCE_DIR}/app/test_${script}.py)
+        set_tests_properties(${name} PROPERTIES FIXTURES_REQUIRED app_sample PROCESSORS 2 TIMEOUT 1200
+            ENVIRONMENT "MIXSERVE_PROGRAM=$<TARGET_FILE:mixserve>;MIXSERVE_MODEL=${sample_model};MIXSERVE_CHECKPOINT=${sample};MIXSERVE_MPIRUN=${MPIEXEC_EXECUTABLE};MIXSERVE_RANKS=${n}")
+    endforeach()
+endfunction()
+mixserve_app_test(bad_options 1 4)
+mixserve_app_test(bad_models 1 4)
+mixserve_app_test(bad_lines 1 4)
+mixserve_app_test(commands 1 4)
+mixserve_app_test(rank_death 4)

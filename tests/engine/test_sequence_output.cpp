@@ -57,15 +57,30 @@ TEST(SequenceOutput, EndsAtEndOfSequence) {
     io::SamplingParams params;
     const Ran r = run(params, {hi, x, eos, x});
     EXPECT_TRUE(r.finished);
-    EXPECT_EQ(r.choice.text, "Hix");
+    EXPECT_EQ(r.choice.text, " Hix");
     EXPECT_THAT(r.choice.token_ids, ElementsAre(hi, x, eos));
     EXPECT_EQ(r.choice.finish_reason, io::FinishReason::stop);
 
     params.ignore_eos = true;
     params.max_tokens = 4;
     const Ran on = run(params, {hi, eos, x, x, x});
-    EXPECT_EQ(on.choice.text, "Hixx");
+    EXPECT_EQ(on.choice.text, " Hixx");
     EXPECT_EQ(on.choice.finish_reason, io::FinishReason::length);
+}
+
+TEST(SequenceOutput, GoesOnWithThePrompt) {
+    io::SamplingParams params;
+    params.max_tokens = 2;
+    EXPECT_EQ(run(params, {hi, hi}).choice.text, " Hi Hi");  // the space after the prompt is the model's
+    const text::Tokenizer tokenizer = small_tokenizer();
+    const auto token_text = [&](int32_t token) {
+        return with_texts(tokenizer, token, {-1.0F, 1, {{hi, -0.5F}}}).chosen.text;
+    };
+    EXPECT_EQ(token_text(hi), " Hi");
+    EXPECT_EQ(token_text(newline), "\n");
+    EXPECT_EQ(token_text(e_first), "\ufffd");
+    EXPECT_EQ(token_text(special), "<|x|>");
+    EXPECT_EQ(token_text(without_text), "");
 }
 
 TEST(SequenceOutput, EndsAtLength) {
@@ -83,11 +98,11 @@ TEST(SequenceOutput, StopTokens) {
     io::SamplingParams params;
     params.stop_token_ids = {d};
     Ran r = run(params, {hi, en, d, x});
-    EXPECT_EQ(r.choice.text, "HiEN");
+    EXPECT_EQ(r.choice.text, " HiEN");
     EXPECT_THAT(r.choice.token_ids, ElementsAre(hi, en, d));
     params.include_stop_str_in_output = true;
     r = run(params, {hi, en, d, x});
-    EXPECT_EQ(r.choice.text, "HiEND");
+    EXPECT_EQ(r.choice.text, " HiEND");
     EXPECT_EQ(r.choice.finish_reason, io::FinishReason::stop);
 }
 
@@ -95,14 +110,14 @@ TEST(SequenceOutput, StopStringsAcrossTokens) {
     io::SamplingParams params;
     params.stop = {"END"};
     Ran r = run(params, {hi, en, x, en, d, x});
-    EXPECT_EQ(r.choice.text, "HiENx");
+    EXPECT_EQ(r.choice.text, " HiENx");
     EXPECT_EQ(r.n_pushed, 5U);
     EXPECT_EQ(r.choice.finish_reason, io::FinishReason::stop);
     params.include_stop_str_in_output = true;
-    EXPECT_EQ(run(params, {hi, en, d, x}).choice.text, "HiEND");
+    EXPECT_EQ(run(params, {hi, en, d, x}).choice.text, " HiEND");
     params.max_tokens = 2;
     r = run(params, {hi, en});
-    EXPECT_EQ(r.choice.text, "HiEN");  // what was held back comes out at the end
+    EXPECT_EQ(r.choice.text, " HiEN");  // what was held back comes out at the end
     EXPECT_EQ(r.choice.finish_reason, io::FinishReason::length);
 }
 
@@ -111,15 +126,15 @@ TEST(SequenceOutput, StopStringsInTextThatTheDecoderHolds) {
     params.stop = {"\n"};
     Ran r = run(params, {hi, newline, x});
     EXPECT_EQ(r.n_pushed, 2U);
-    EXPECT_EQ(r.choice.text, "Hi");
+    EXPECT_EQ(r.choice.text, " Hi");
     params.stop = {"\n\n"};
     r = run(params, {hi, newline, newline, newline, x});
     EXPECT_EQ(r.n_pushed, 3U);
-    EXPECT_EQ(r.choice.text, "Hi");
+    EXPECT_EQ(r.choice.text, " Hi");
     params.stop = {"\n!"};
     params.max_tokens = 4;
     r = run(params, {hi, newline, x, newline});
-    EXPECT_EQ(r.choice.text, "Hi\nx\n");
+    EXPECT_EQ(r.choice.text, " Hi\nx\n");
 }
 
 TEST(SequenceOutput, MinTokens) {

@@ -6,5 +6,6 @@ target_link_libraries(mixserve_test_models PUBLIC mixserve_test_support PRIVATE 
 mixserve_test(engine/test_goldens LIBRARIES mixserve_test_models RANKS 1 2 4 8 TIMEOUT 600)
 mixserve_test(engine/test_batch_invariance LIBRARIES mixserve_test_models RANKS 1 4 TIMEOUT 600)
 mixserve_test(engine/test_sampler)
-target_sources(engine_test_sampler PRIVATE ${CMAKE_CURRENT_LIST_DIR}/test_stop_matcher.cpp ${CMAKE_CURRENT_LIST_DIR}/test_sequence_output.cpp)
+target_sources(engine_test_sampler PRIVATE ${CMAKE_CURRENT_LIST_DIR}/test_stop_matcher.cpp ${CMAKE_CURRENT_LIST_DIR}/test_sequence_output.cpp
+                                          ${CMAKE_CURRENT_LIST_DIR}/test_prompt_encoder.cpp)
 mixserve_test(engine/test_feed RANKS 1 3)

@@ -268,6 +268,37 @@ TEST(StreamDecoder, GivesWhatIsSettled) {
     EXPECT_EQ(stream.finish(), "");
 }
 
+// "▁a" at the beginning of a text, and after a prompt.
+TEST(StreamDecoder, ContinuesAPrompt) {
+    const json strip = {{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}};
+    const json space = {{"type", "Replace"}, {"pattern", {{"String", "▁"}}}, {"content", " "}};
+    const json fuse = {{"type", "Fuse"}};
+    struct Case {
+        json decoder;
+        const char* alone;
+        const char* after;
+    };
+    const std::vector<Case> cases = {
+        {sequence({space, {{"type", "ByteFallback"}}, fuse, strip}), "a a", " a a"},
+        {sequence({fuse, space, strip}), "a a", " a a"},
+        {sequence({space, strip}), "aa", "aa"},  // of every token, so also of the first
+        {{{"type", "Metaspace"}, {"replacement", "▁"}}, "a a", " a a"},
+        {nullptr, "▁a ▁a", " ▁a ▁a"},
+    };
+    for (const Case& c : cases) {
+        json document = tokenizer_json({"▁a"});
+        document["decoder"] = c.decoder;
+        const Tokenizer t = build(document);
+        for (const bool continues : {false, true}) {
+            StreamDecoder stream(t, false, continues);
+            std::string text = stream.push(0);
+            text += stream.push(0);
+            text += stream.finish();
+            EXPECT_EQ(text, continues ? c.after : c.alone) << c.decoder;
+        }
+    }
+}
+
 TEST(StreamDecoder, RandomTokens) {
     std::mt19937 random(5);
     const std::vector<std::string> tokens = {"<0xE6>", "<0x97>", "<0xA5>", "<0x0A>", " ", "▁",
