@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "comm/agree.h"
+#include "comm/exchange.h"
 #include "engine/engine.h"
 #include "engine/job.h"
 #include "engine/prompt_encoder.h"
@@ -182,6 +183,11 @@ io::RunFacts facts_of(const EngineOptions& options, const engine::Job& job, cons
     facts.n_ranks = topology.world.size();
     facts.duration_s = job.duration_s();
     facts.phase_seconds = job.phase_seconds();
+    for (size_t rank = 0; rank < topology.hosts.size(); ++rank) {
+        facts.ranks.push_back({static_cast<int64_t>(rank) / topology.ranks_per_node, topology.hosts[rank],
+                               job.rank_phase_seconds()[rank]});
+    }
+    facts.expert_load = job.expert_load();
     facts.scores = scores;
     return facts;
 }
@@ -266,7 +272,10 @@ int run_job(Arguments arguments, bool scores) {
         const std::string model_name = std::filesystem::path(options.model_path).stem().string();
         job = std::make_unique<engine::Job>(engine::JobSetup{
             job_options.input_file, job_options.output_dir, defaults, limits, scores, job_options.tracing,
-            io::RowContext{model_name, std::time(nullptr)}, prepare_line, trace_ranks(topology)});
+            io::RowContext{model_name, std::time(nullptr)}, prepare_line, trace_ranks(topology),
+            model.config.num_experts,
+            comm::expert_parts(options.parallel.strategy, options.parallel.expert_split, topology.n_nodes,
+                               topology.ranks_per_node, model.config.num_experts)});
     });
     std::optional<io::RoutingTraceWriter> routing;
     if (is_root && job_options.tracing_routing) {

@@ -22,6 +22,12 @@ Phase PhaseTimer::enter(Phase phase) {
     return std::exchange(phase_, phase);
 }
 
+void PhaseTimer::note_arrival(Phase phase, int64_t n_bytes) {
+    if (!tracing_) return;
+    const double now = now_s();
+    spans_.push_back({phase, layer_, now, now, n_bytes});
+}
+
 std::array<double, n_phases> PhaseTimer::take() {
     close(now_s());
     return std::exchange(seconds_, {});

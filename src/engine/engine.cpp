@@ -35,7 +35,7 @@ Engine::Engine(RankModel& model, const SchedulerLimits& limits, const ServeConte
       leaders_(leaders_of(model)),
       group_(world_serves_together(model) ? model.topology().world : model.topology().node),
       feed_(leaders_, root),
-      recorder_(model.topology().world, sink, tracing),
+      recorder_(model.topology().world, model.config(), sink, tracing),
       limits_(with_depth(limits, model)),
       pool_(model.n_kv_blocks(), model.options().kv_block_size),
       scheduler_(limits_, pool_),
@@ -140,6 +140,11 @@ void Engine::run() {
     model_.topology().world.barrier();  // the clocks of a trace begin together
     model_.timer().take();
     model_.timer().take_spans();
+    const model::RouterObserver observer = model_.router_observer();
+    model_.observe_router([&](int64_t layer, std::span<const int32_t> experts, int64_t first_token) {
+        recorder_.count_experts(layer, experts);
+        if (observer) observer(layer, experts, first_token);
+    });
     while (true) {
         const double begin_s = now_s();
         model_.timer().enter(Phase::schedule);
@@ -155,6 +160,7 @@ void Engine::run() {
         recorder_.record(sample, model_.timer().take_spans());
     }
     recorder_.flush();
+    model_.observe_router(observer);
 }
 
 }  // namespace mixserve::engine

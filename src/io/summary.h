@@ -4,11 +4,14 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/json.h"
 #include "base/phase.h"
 #include "io/distribution.h"
+#include "io/expert_load.h"
 #include "io/result.h"
+#include "io/step_log.h"
 
 namespace mixserve::io {
 
@@ -44,6 +47,13 @@ class RunStatistics {
     int64_t n_scored_tokens_ = 0;
 };
 
+/// Where a rank's time went, summed over steps.
+struct RankTimes {
+    int64_t node = 0;
+    std::string host;
+    PhaseSeconds phase_seconds{};
+};
+
 /// What else the summary tells.
 struct RunFacts {
     std::string model;
@@ -52,10 +62,13 @@ struct RunFacts {
     int64_t n_ranks = 1;
     double duration_s = 0;
     std::array<double, n_phases> phase_seconds{};  // summed over steps, mean over ranks
-    bool scores = false;                           // of `score`: no times of tokens
+    std::vector<RankTimes> ranks{};
+    std::optional<ExpertLoad> expert_load{};
+    bool scores = false;  // of `score`: no times of tokens
 };
 
-/// summary.json, with the names of vLLM's benchmarks (DESIGN.md section 2).
+/// summary.json, with the names of vLLM's benchmarks (DESIGN.md section 2). Beside them "phase_shares",
+/// "expert_load" (io/expert_load.h) and "ranks":[{"rank","node","host","phase_seconds":{...}},...].
 ordered_json summary_json(const RunStatistics& statistics, const RunFacts& facts);
 
 /// The same as a table for the terminal, lines with a newline each.
