@@ -24,5 +24,6 @@ int run_tokenize(Arguments arguments);
 int run_run(Arguments arguments);
 int run_score(Arguments arguments);
 int run_bench(Arguments arguments);
+int run_report(Arguments arguments);
 
 }  // namespace mixserve::app

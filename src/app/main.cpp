@@ -29,6 +29,7 @@ constexpr std::array commands{
     app::Command{"inspect", "print or verify an HDF5 model", false, app::run_inspect},
     app::Command{"tokenize", "prompts to token ids, and back", false, app::run_tokenize},
     app::Command{"bench", "measure one part: layer, engine, comm or exchange", true, app::run_bench},
+    app::Command{"report", "print and compare finished or running jobs", false, app::run_report},
 };
 
 void print_usage(std::FILE* out) {
