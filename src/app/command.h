@@ -26,5 +26,6 @@ int run_run(Arguments arguments);
 int run_score(Arguments arguments);
 int run_merge(Arguments arguments);
 int run_bench(Arguments arguments);
+int run_report(Arguments arguments);
 
 }  // namespace mixserve::app

@@ -17,9 +17,10 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/stop.h"
-#include "base/watchdog.h"
 #include "base/text_file.h"
+#include "base/watchdog.h"
 #include "comm/agree.h"
+#include "comm/exchange.h"
 #include "engine/engine.h"
 #include "engine/job.h"
 #include "engine/prompt_encoder.h"
@@ -281,20 +282,24 @@ int run_job(Arguments arguments, bool scores) {
         if (!is_root) return;
         facts = facts_of(options, *place, topology, scores);
         const std::string model_name = std::filesystem::path(options.model_path).stem().string();
-        job = std::make_unique<engine::Job>(
-            engine::JobSetup{.input_file = job_options.input_file,
-                             .input = place->input,
-                             .shard = job_options.shard,
-                             .output_dir = place->folder.path(),
-                             .before = std::move(place->history),
-                             .sync_interval_s = job_options.sync_interval_s,
-                             .defaults = defaults,
-                             .limits = limits,
-                             .scores = scores,
-                             .tracing = job_options.tracing,
-                             .rows = io::RowContext{model_name, std::time(nullptr)},
-                             .prepare = prepare_line,
-                             .ranks = trace_ranks(topology)});
+        job = std::make_unique<engine::Job>(engine::JobSetup{
+            .input_file = job_options.input_file,
+            .input = place->input,
+            .shard = job_options.shard,
+            .output_dir = place->folder.path(),
+            .before = std::move(place->history),
+            .sync_interval_s = job_options.sync_interval_s,
+            .defaults = defaults,
+            .limits = limits,
+            .scores = scores,
+            .tracing = job_options.tracing,
+            .rows = io::RowContext{model_name, std::time(nullptr)},
+            .prepare = prepare_line,
+            .ranks = trace_ranks(topology),
+            .num_experts = model.config.num_experts,
+            .expert_parts =
+                comm::expert_parts(options.parallel.strategy, options.parallel.expert_split, topology.n_nodes,
+                                   topology.ranks_per_node, model.config.num_experts)});
     });
     std::optional<io::RoutingTraceWriter> routing;
     if (is_root && job_options.tracing_routing) {
@@ -314,6 +319,11 @@ int run_job(Arguments arguments, bool scores) {
     job->finish();
     facts.duration_s = job->duration_s();
     facts.phase_seconds = job->phase_seconds();
+    for (size_t rank = 0; rank < topology.hosts.size(); ++rank) {
+        facts.ranks.push_back({static_cast<int64_t>(rank) / topology.ranks_per_node, topology.hosts[rank],
+                               job->rank_phase_seconds()[rank]});
+    }
+    facts.expert_load = job->expert_load();
     facts.stopped = stop_signal != 0;
     write_summary(place->folder, job->statistics(), facts);
     if (facts.stopped) {

@@ -33,6 +33,7 @@ constexpr std::array commands{
     app::Command{"tokenize", "prompts to token ids, and back", false, app::run_tokenize},
     app::Command{"merge", "the outputs of jobs over shards of one input become one", false, app::run_merge},
     app::Command{"bench", "measure one part: layer, engine, comm or exchange", true, app::run_bench},
+    app::Command{"report", "print and compare finished or running jobs", false, app::run_report},
 };
 
 constexpr unsigned int stop_limit_s = 5;

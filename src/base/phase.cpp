@@ -35,6 +35,12 @@ void PhaseTimer::set_layer(int32_t layer) {
     heartbeat.at_layer(layer);
 }
 
+void PhaseTimer::note_arrival(Phase phase, int64_t n_bytes) {
+    if (!tracing_) return;
+    const double now = now_s();
+    spans_.push_back({phase, layer_, now, now, n_bytes});
+}
+
 std::array<double, n_phases> PhaseTimer::take() {
     close(now_s());
     return std::exchange(seconds_, {});

@@ -25,12 +25,14 @@ enum class Phase : uint8_t {
 inline constexpr int n_phases = 10;
 std::string_view name(Phase phase);
 
-/// One span of a trace: seconds on the monotonic clock of this rank.
+/// One span of a trace: seconds on the monotonic clock of this rank. With `n_bytes` it is a message that has
+/// come from another node, at `end_s`: tokens in Phase::dispatch, sums in Phase::combine.
 struct TraceSpan {
     Phase phase;
     int32_t layer;  // -1 outside of layers
     double begin_s;
     double end_s;
+    int64_t n_bytes = 0;
 };
 
 /// Adds up where time goes, one phase at a time; with tracing on, keeps every span as well.
@@ -41,6 +43,9 @@ class PhaseTimer {
     Phase enter(Phase phase);
     void set_layer(int32_t layer);
     void set_tracing(bool on) { tracing_ = on; }
+    /// For traces: a message of `n_bytes` from another node has been found to be here, of `phase` (see
+    /// TraceSpan).
+    void note_arrival(Phase phase, int64_t n_bytes);
 
     /// Seconds of each phase since the last take(), up to now.
     std::array<double, n_phases> take();

@@ -44,6 +44,33 @@ ExpertPlacement place_experts(Strategy strategy, ExpertSplit split, const Topolo
     return {{node.begin + own.begin, node.begin + own.end}, 1, 0};
 }
 
+std::vector<Range> expert_parts(Strategy strategy, ExpertSplit split, int n_nodes, int ranks_per_node,
+                                int64_t num_experts) {
+    std::vector<Range> parts;
+    const auto cut = [&](Range range, int n_parts) {
+        for (int i = 0; i < n_parts; ++i) {
+            const Range part = partition(range.size(), n_parts, i);
+            parts.push_back({range.begin + part.begin, range.begin + part.end});
+        }
+    };
+    const Range all{0, num_experts};
+    switch (strategy) {
+        case Strategy::tp:
+        case Strategy::tp_pp:
+            cut(all, 1);
+            break;
+        case Strategy::dp_ep:
+            cut(all, n_nodes * ranks_per_node);
+            break;
+        case Strategy::tp_ep:
+        case Strategy::fused:
+            for (int node = 0; node < n_nodes; ++node)
+                cut(partition(num_experts, n_nodes, node), split == ExpertSplit::expert ? ranks_per_node : 1);
+            break;
+    }
+    return parts;
+}
+
 void run_experts(const ExchangeSetup& setup, const float* x, int64_t n_rows, const kernels::ExpertRows& rows,
                  const kernels::ExpertWeights& weights, float* out) {
     if (setup.skip_products || n_rows == 0) return;

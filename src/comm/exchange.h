@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/partition.h"
 #include "base/phase.h"
@@ -39,6 +40,10 @@ struct ExpertPlacement {
 };
 ExpertPlacement place_experts(Strategy strategy, ExpertSplit split, const Topology& topology,
                               int64_t num_experts);
+/// The experts that are held together, in order: those of a node where its ranks split each, else of a rank;
+/// all of them where every rank or node has its share of each.
+std::vector<Range> expert_parts(Strategy strategy, ExpertSplit split, int n_nodes, int ranks_per_node,
+                                int64_t num_experts);
 
 /// What the router chose for the owned tokens of this rank.
 ///   experts, weights [n_tokens, k]; the experts of a token differ. k is the same on all ranks, also without

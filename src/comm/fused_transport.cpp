@@ -71,8 +71,8 @@ void FusedTransport::start(int64_t layer, const FusedPlan& plan, int64_t n_token
     }
     for (int i = 1; i < layout_.n_nodes; ++i)
         post_receives((node_ + i) % layout_.n_nodes);
-    // One chunk of each block in turn, so that every wire has work. Testing the requests in between may already
-    // send further ones.
+    // One chunk of each block in turn, so that every wire has work. Testing the requests in between may
+    // already send further ones.
     bool is_sending = layout_.n_nodes > 1;
     while (is_sending) {
         is_sending = false;
@@ -236,6 +236,8 @@ void FusedTransport::complete(const Pending& pending) {
             send_tokens(pending.node);
             break;
         case Kind::sums_in:
+            setup_.timer.note_arrival(Phase::combine,
+                                      chunk_range(pending.node, pending.chunk).size() * layout_.row_bytes());
             --outgoing_[node].n_open[static_cast<size_t>(slot_of(pending.chunk))];
             if (layout_.wire_type != WireType::f32) {
                 decode_rows(layout_.wire_type, staged_sums(pending.node, pending.chunk),
@@ -245,12 +247,14 @@ void FusedTransport::complete(const Pending& pending) {
             deliver(pending.node, pending.chunk);
             send_tokens(pending.node);
             break;
-        case Kind::tokens_in:
-            incoming_[node].n_chunks =
-                layout_.message(own_segment_, pending.node, slot_of(pending.chunk)).header().n_chunks;
+        case Kind::tokens_in: {
+            const ChunkView view = layout_.message(own_segment_, pending.node, slot_of(pending.chunk));
+            setup_.timer.note_arrival(Phase::dispatch, view.header().n_bytes);
+            incoming_[node].n_chunks = view.header().n_chunks;
             publish(pending.node, pending.chunk);
             post_receives(pending.node);
             break;
+        }
         case Kind::sums_out:
             post_receives(pending.node);
             break;

@@ -39,6 +39,7 @@ Job::Job(JobSetup setup)
     progress_state_.n_total = setup_.input.n_in_shard;
     progress_state_.n_done = statistics_.n_completed() + statistics_.n_failed();
     progress_state_.n_failed = statistics_.n_failed();
+    rank_phase_seconds_.resize(setup_.ranks.size());
     started_s_ = now_s();
     progress_.update(progress_state_, started_s_);  // rates are from here on
     reader_ = std::thread([this] { read_ahead(); });
@@ -189,7 +190,7 @@ void Job::wrote_row() {
     progress_.update(progress_state_, now_s());
 }
 
-void Job::take_step(std::span<const StepSample> ranks) {
+void Job::take_step(std::span<const StepSample> ranks, std::span<const int64_t> expert_counts) {
     io::StepRecord record;
     const StepSample& first = ranks.front();
     record.step = setup_.before.steps.n_steps + first.step;
@@ -205,12 +206,23 @@ void Job::take_step(std::span<const StepSample> ranks) {
         record.kv_blocks_total += rank.kv_blocks_total;
         phases.push_back(rank.phase_s);
     }
-    record.phases = io::spread_of(phases);
-    for (size_t p = 0; p < n_phases; ++p)
+    io::put_phases(phases, record);
+    for (size_t p = 0; p < n_phases; ++p) {
         phase_seconds_[p] += record.phases[p].mean;
+        for (size_t rank = 0; rank < phases.size(); ++rank)
+            rank_phase_seconds_[rank][p] += phases[rank][p];
+    }
+    record.expert_load = io::expert_load_of(expert_counts, setup_.num_experts, setup_.expert_parts);
+    expert_counts_.resize(std::max(expert_counts_.size(), expert_counts.size()));
+    for (size_t i = 0; i < expert_counts.size(); ++i)
+        expert_counts_[i] += expert_counts[i];
     progress_state_.n_tokens += record.n_prefill + record.n_decode;
     step_log_.write(record);
     progress_.update(progress_state_, now_s());
+}
+
+std::optional<io::ExpertLoad> Job::expert_load() const {
+    return io::expert_load_of(expert_counts_, setup_.num_experts, setup_.expert_parts);
 }
 
 void Job::take_spans(int rank, std::span<const TraceSpan> spans) {

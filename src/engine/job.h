@@ -59,6 +59,8 @@ struct JobSetup {
     io::RowContext rows;
     Prepare prepare;
     std::vector<io::TraceRank> ranks;
+    int64_t num_experts = 1;
+    std::vector<Range> expert_parts{};  // see io::expert_load_of
 };
 
 /// A job as world rank 0 has it: a thread reads and tokenizes the input ahead of the step loop, a bounded
@@ -74,7 +76,7 @@ class Job : public FeedRoot, public StepSink {
     void wait() override;
     void accept(std::vector<std::byte> finished) override;
 
-    void take_step(std::span<const StepSample> ranks) override;
+    void take_step(std::span<const StepSample> ranks, std::span<const int64_t> expert_counts) override;
     void take_spans(int rank, std::span<const TraceSpan> spans) override;
 
     /// After the last step: ends the progress line and the trace and brings the rows to the disk; what is
@@ -85,6 +87,10 @@ class Job : public FeedRoot, public StepSink {
     double duration_s() const { return setup_.before.steps.time_s + duration_s_; }
     /// Summed over steps, mean over ranks.
     const std::array<double, n_phases>& phase_seconds() const { return phase_seconds_; }
+    /// Of each rank.
+    const std::vector<io::PhaseSeconds>& rank_phase_seconds() const { return rank_phase_seconds_; }
+    /// Of all steps together.
+    std::optional<io::ExpertLoad> expert_load() const;
 
   private:
     struct Ready {
@@ -110,6 +116,8 @@ class Job : public FeedRoot, public StepSink {
     double started_s_ = 0;
     double duration_s_ = 0;
     std::array<double, n_phases> phase_seconds_{};
+    std::vector<io::PhaseSeconds> rank_phase_seconds_;
+    std::vector<int64_t> expert_counts_;                // [layers, num_experts]
     std::vector<std::optional<double>> clock_offsets_;  // of each rank's first span
 
     std::mutex mutex_;

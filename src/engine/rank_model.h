@@ -56,6 +56,7 @@ class RankModel {
     comm::Exchange& exchange() { return *exchange_; }
     device::Stream& stream() { return stream_; }
     void observe_router(model::RouterObserver observer) { context_->observe_router = std::move(observer); }
+    const model::RouterObserver& router_observer() const { return context_->observe_router; }
 
     /// Steps between a batch's step() and the call that brings its logits: the stages of the pipeline,
     /// else 1.

@@ -8,6 +8,7 @@
 
 #include "base/phase.h"
 #include "comm/communicator.h"
+#include "model/config.h"
 
 namespace mixserve::engine {
 
@@ -30,8 +31,9 @@ struct StepSample {
 class StepSink {
   public:
     virtual ~StepSink() = default;
-    /// One step: a sample of each rank, in rank order.
-    virtual void take_step(std::span<const StepSample> ranks) = 0;
+    /// One step: a sample of each rank, in rank order. `expert_counts` [layers, num_experts]: tokens of all
+    /// ranks that chose an expert since it came last; empty with most steps.
+    virtual void take_step(std::span<const StepSample> ranks, std::span<const int64_t> expert_counts) = 0;
     virtual void take_spans(int rank, std::span<const TraceSpan> spans) = 0;
 };
 
@@ -40,8 +42,11 @@ class StepSink {
 class StepRecorder {
   public:
     /// `sink` is null but on world rank 0. Both borrowed.
-    StepRecorder(const comm::Communicator& world, StepSink* sink, bool tracing);
+    StepRecorder(const comm::Communicator& world, const model::ModelConfig& config, StepSink* sink,
+                 bool tracing);
 
+    /// Counts what the router chose for this rank's tokens.
+    void count_experts(int64_t layer, std::span<const int32_t> experts);
     /// Called by every rank after every step; every 64th is collective.
     void record(const StepSample& sample, std::vector<TraceSpan> spans);
     /// Collective.
@@ -53,6 +58,8 @@ class StepRecorder {
     bool tracing_;
     std::vector<StepSample> samples_;
     std::vector<TraceSpan> spans_;
+    int64_t num_experts_;
+    std::vector<int64_t> expert_counts_;  // [layers, num_experts], since the last flush
 };
 
 }  // namespace mixserve::engine

@@ -2,10 +2,12 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 
 #include "base/phase.h"
+#include "io/expert_load.h"
 #include "io/row_writer.h"
 
 namespace mixserve::io {
@@ -18,8 +20,8 @@ struct Spread {
 };
 
 using PhaseSeconds = std::array<double, n_phases>;
-/// `ranks`: seconds of each phase on each rank, at least one.
-std::array<Spread, n_phases> spread_of(std::span<const PhaseSeconds> ranks);
+/// Seconds of a rank outside of Phase::idle.
+double busy_of(const PhaseSeconds& rank);
 
 /// One step of all nodes together.
 struct StepRecord {
@@ -32,12 +34,19 @@ struct StepRecord {
     int64_t n_waiting = 0;
     int64_t kv_blocks_used = 0;
     int64_t kv_blocks_total = 0;
-    std::array<Spread, n_phases> phases{};  // seconds
+    std::array<Spread, n_phases> phases{};    // seconds
+    Spread busy{};                            // seconds outside of Phase::idle
+    int64_t slowest_rank = 0;                 // the one that was busy longest
+    std::optional<ExpertLoad> expert_load{};  // of the steps since the last record that had it
 };
 
+/// Fills phases, busy and slowest_rank from the seconds of each rank, at least one.
+void put_phases(std::span<const PhaseSeconds> ranks, StepRecord& record);
+
 /// steps.jsonl: {"step","time_s","duration_ms","prefill_tokens","decode_tokens","running","waiting",
-/// "kv_blocks_used","kv_blocks_total","phases":{"attention":{"min_ms","mean_ms","max_ms"},...}}; a phase that
-/// took no time on any rank is left out.
+/// "kv_blocks_used","kv_blocks_total","phases":{"attention":{"min_ms","mean_ms","max_ms"},...},
+/// "busy":{"min_ms","mean_ms","max_ms"},"slowest_rank","expert_load":{...}}; a phase that took no time on any
+/// rank is left out, and expert_load (see io/expert_load.h) comes every 64th step and with the last.
 class StepLog {
   public:
     /// Goes on with a file after its first `n_bytes` (RowWriter::append).

@@ -40,6 +40,14 @@ double rounded_share(double share) {
     return std::round(share * 1e4) / 1e4;
 }
 
+template <class Value>
+ordered_json of_phases(const Value& value_of) {
+    ordered_json values = ordered_json::object();
+    for (size_t phase = 0; phase < n_phases; ++phase)
+        values[std::string(name(static_cast<Phase>(phase)))] = value_of(phase);
+    return values;
+}
+
 std::string counted(int64_t n, const char* what) {
     return fmt::format("{} {}{}", grouped(n), what, n == 1 ? "" : "s");
 }
@@ -160,9 +168,18 @@ ordered_json summary_json(const RunStatistics& s, const RunFacts& facts) {
     summary["starts"] = facts.n_starts;
     summary["rows_before"] = facts.n_rows_before;
     summary["world"] = {{"nodes", facts.n_nodes}, {"ranks", facts.n_ranks}};
-    ordered_json& shares = summary["phase_shares"] = ordered_json::object();
-    for (size_t phase = 0; phase < n_phases; ++phase)
-        shares[std::string(name(static_cast<Phase>(phase)))] = rounded_share(share_of(facts, phase));
+    summary["phase_shares"] = of_phases([&](size_t phase) { return rounded_share(share_of(facts, phase)); });
+    if (facts.expert_load) summary["expert_load"] = to_json(*facts.expert_load);
+    ordered_json& ranks = summary["ranks"] = ordered_json::array();
+    for (size_t rank = 0; rank < facts.ranks.size(); ++rank) {
+        const RankTimes& times = facts.ranks[rank];
+        ranks.push_back({{"rank", rank},
+                         {"node", times.node},
+                         {"host", times.host},
+                         {"phase_seconds", of_phases([&](size_t phase) {
+                              return rounded_ms(times.phase_seconds[phase] * 1e3) / 1e3;
+                          })}});
+    }
     return summary;
 }
 

@@ -4,12 +4,15 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/json.h"
 #include "base/phase.h"
 #include "io/distribution.h"
+#include "io/expert_load.h"
 #include "io/result.h"
 #include "io/row_scan.h"
+#include "io/step_log.h"
 
 namespace mixserve::io {
 
@@ -47,6 +50,13 @@ class RunStatistics {
     int64_t n_scored_tokens_ = 0;
 };
 
+/// Where a rank's time went, summed over steps.
+struct RankTimes {
+    int64_t node = 0;
+    std::string host;
+    PhaseSeconds phase_seconds{};
+};
+
 /// What else the summary tells.
 struct RunFacts {
     std::string model;
@@ -57,12 +67,15 @@ struct RunFacts {
     int64_t n_rows_before = 0;  // written by earlier starts
     int64_t n_starts = 1;
     std::array<double, n_phases> phase_seconds{};  // summed over steps, mean over ranks
+    std::vector<RankTimes> ranks{};                // of the last start
+    std::optional<ExpertLoad> expert_load{};       // likewise
     bool scores = false;                           // of `score`: no times of tokens
     bool stopped = false;                          // by a signal, with work left
 };
 
 /// summary.json, of all rows but for the latencies, which are those of the last start. With the names of
-/// vLLM's benchmarks (DESIGN.md section 2).
+/// vLLM's benchmarks (DESIGN.md section 2). Beside them "phase_shares", "expert_load" (io/expert_load.h) and
+/// "ranks":[{"rank","node","host","phase_seconds":{...}},...].
 ordered_json summary_json(const RunStatistics& statistics, const RunFacts& facts);
 
 /// The same as a table for the terminal, lines with a newline each.

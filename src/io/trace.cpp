@@ -45,6 +45,13 @@ void TraceWriter::write(int64_t rank, std::span<const TraceSpan> spans, double c
     require(rank >= 0 && static_cast<size_t>(rank) < node_of_rank_.size(), "the trace has no rank {}", rank);
     const int64_t node = node_of_rank_[static_cast<size_t>(rank)];
     for (const TraceSpan& span : spans) {
+        if (span.n_bytes > 0) {
+            append(fmt::format(
+                R"({{"name":"{} in","ph":"i","s":"t","pid":{},"tid":{},"ts":{:.3f},"args":{{"layer":{},"bytes":{}}}}})",
+                span.phase == Phase::dispatch ? "tokens" : "sums", node, rank,
+                (span.end_s - clock_offset_s) * 1e6, span.layer, span.n_bytes));
+            continue;
+        }
         std::string event = fmt::format(
             R"({{"name":"{}","ph":"X","pid":{},"tid":{},"ts":{:.3f},"dur":{:.3f})", name(span.phase), node,
             rank, (span.begin_s - clock_offset_s) * 1e6, (span.end_s - span.begin_s) * 1e6);

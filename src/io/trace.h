@@ -18,8 +18,9 @@ struct TraceRank {
 };
 
 /// trace.json in the Chrome trace format (its list form, which viewers also read when the end is missing, so
-/// that the trace of a killed job opens): a process a node, a thread a rank, a slice a span. For
-/// chrome://tracing and Perfetto.
+/// that the trace of a killed job opens): a process a node, a thread a rank, a slice a span,
+/// an instant a message from another node ("tokens in", "sums in", with its bytes). For chrome://tracing and
+/// Perfetto.
 class TraceWriter {
   public:
     TraceWriter(const std::string& path, std::span<const TraceRank> ranks);

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "io/distribution.h"
+#include "io/expert_load.h"
 #include "io/number_text.h"
 #include "io/progress.h"
 #include "io/routing_trace.h"
@@ -36,27 +37,48 @@ TEST(StepLog, ALineAStep) {
     std::vector<PhaseSeconds> ranks(2, PhaseSeconds{});
     ranks[0][static_cast<size_t>(Phase::experts)] = 0.1;
     ranks[1][static_cast<size_t>(Phase::experts)] = 0.3;
-    record.phases = spread_of(ranks);
+    ranks[0][static_cast<size_t>(Phase::idle)] = 0.4;
+    put_phases(ranks, record);
     StepLog log(folder.file("steps.jsonl"));
     log.write(record);
+    record.expert_load = ExpertLoad{1.5, 1.25, 2, 3, 2.0};
     log.write(record);
     const std::string line =
         R"({"step":4,"time_s":1.5,"duration_ms":250.0,"prefill_tokens":3,"decode_tokens":2,"running":5,"waiting":1,)"
-        R"("kv_blocks_used":7,"kv_blocks_total":9,"phases":{"experts":{"min_ms":100.0,"mean_ms":200.0,"max_ms":300.0}}})"
-        "\n";
-    EXPECT_EQ(test::read_file(folder.file("steps.jsonl")), line + line);
+        R"("kv_blocks_used":7,"kv_blocks_total":9,"phases":{"experts":{"min_ms":100.0,"mean_ms":200.0,"max_ms":300.0},"idle":{"min_ms":0.0,"mean_ms":200.0,"max_ms":400.0}},)"
+        R"("busy":{"min_ms":100.0,"mean_ms":200.0,"max_ms":300.0},"slowest_rank":1)";
+    const std::string load =
+        R"(,"expert_load":{"experts_max_over_mean":1.5,"parts_max_over_mean":1.25,"worst_layer":2,"worst_expert":3,"worst_max_over_mean":2.0})";
+    EXPECT_EQ(test::read_file(folder.file("steps.jsonl")), line + "}\n" + line + load + "}\n");
+}
+
+TEST(ExpertLoadOf, CountsByLayerAndPart) {
+    // Layer 0 is dense; layer 1 even but for its parts; in layer 2 one expert has half of all.
+    const std::vector<int64_t> counts{0, 0, 0, 0, 3, 1, 3, 1, 1, 4, 2, 1};
+    const Range parts[] = {{0, 3}, {3, 4}};
+    const auto load = expert_load_of(counts, 4, parts);
+    ASSERT_TRUE(load);
+    EXPECT_DOUBLE_EQ(load->experts_max_over_mean, (1.5 + 2) / 2);
+    EXPECT_DOUBLE_EQ(load->parts_max_over_mean, (1.75 + 1.75) / 2);
+    EXPECT_EQ(load->worst_layer, 2);
+    EXPECT_EQ(load->worst_expert, 1);
+    EXPECT_DOUBLE_EQ(load->worst_max_over_mean, 2);
+    EXPECT_FALSE(expert_load_of({}, 4, parts));
+    EXPECT_FALSE(expert_load_of(std::vector<int64_t>(8, 0), 4, parts));
 }
 
 TEST(Trace, IsWhatViewersRead) {
     const test::TemporaryFolder folder;
     const TraceRank ranks[] = {{0, 0, "h0"}, {1, 0, "h0"}, {2, 1, "h\"1"}};
     TraceWriter writer(folder.file("trace.json"), ranks);
-    const TraceSpan spans[] = {{Phase::attention, 3, 100.5, 100.75}, {Phase::idle, -1, 100.75, 101}};
+    const TraceSpan spans[] = {{Phase::attention, 3, 100.5, 100.75},
+                               {Phase::idle, -1, 100.75, 101},
+                               {Phase::combine, 3, 101, 101, 4096}};
     writer.write(2, spans, 100);
     writer.write(0, {}, 100);
     writer.finish();
     const ordered_json trace = ordered_json::parse(test::read_file(folder.file("trace.json")));
-    ASSERT_EQ(trace.size(), 7U);
+    ASSERT_EQ(trace.size(), 8U);
     EXPECT_EQ(trace[0].dump(),
               R"json({"name":"process_name","ph":"M","pid":0,"tid":0,"args":{"name":"node 0 (h0)"}})json");
     EXPECT_EQ(trace[3]["args"]["name"], "node 1 (h\"1)");
@@ -64,6 +86,9 @@ TEST(Trace, IsWhatViewersRead) {
         trace[5].dump(),
         R"({"name":"attention","ph":"X","pid":1,"tid":2,"ts":500000.0,"dur":250000.0,"args":{"layer":3}})");
     EXPECT_FALSE(trace[6].contains("args"));
+    EXPECT_EQ(
+        trace[7].dump(),
+        R"({"name":"sums in","ph":"i","s":"t","pid":1,"tid":2,"ts":1000000.0,"args":{"layer":3,"bytes":4096}})");
     EXPECT_THROW(writer.write(3, spans, 0), Error);
 }
 
@@ -128,10 +153,13 @@ RunStatistics sample_statistics() {
 }
 
 TEST(Summary, HasTheNamesOfVllm) {
-    RunFacts facts{
-        .model = "m", .strategy = "tp-ep", .n_nodes = 2, .n_ranks = 4, .duration_s = 2, .phase_seconds = {}};
-    facts.phase_seconds[static_cast<size_t>(Phase::experts)] = 1.5;
-    facts.phase_seconds[static_cast<size_t>(Phase::idle)] = 0.5;
+    RunFacts facts{.model = "m", .strategy = "tp-ep", .n_nodes = 2, .n_ranks = 4, .duration_s = 2};
+    facts.phase_seconds[static_cast<size_t>(Phase::experts)] = 0.75;
+    facts.phase_seconds[static_cast<size_t>(Phase::idle)] = 0.25;
+    facts.ranks = {{0, "h0", {}}, {1, "h1", {}}};
+    facts.ranks[0].phase_seconds[static_cast<size_t>(Phase::experts)] = 1.5;
+    facts.ranks[1].phase_seconds[static_cast<size_t>(Phase::idle)] = 0.5;
+    facts.expert_load = ExpertLoad{1.5, 1.25, 2, 3, 2.0};
     const RunStatistics statistics = sample_statistics();
     EXPECT_EQ(
         summary_json(statistics, facts).dump(),
@@ -143,7 +171,12 @@ TEST(Summary, HasTheNamesOfVllm) {
         R"("mean_e2el_ms":28.0,"median_e2el_ms":28.0,"p99_e2el_ms":37.8,)"
         R"("model":"m","strategy":"tp-ep","starts":1,"rows_before":0,"world":{"nodes":2,"ranks":4},"phase_shares":{"schedule":0.0,)"
         R"("attention":0.0,"router":0.0,"dispatch":0.0,"experts":0.75,"combine":0.0,"logits":0.0,)"
-        R"("sampling":0.0,"output":0.0,"idle":0.25}})");
+        R"("sampling":0.0,"output":0.0,"idle":0.25},)"
+        R"("expert_load":{"experts_max_over_mean":1.5,"parts_max_over_mean":1.25,"worst_layer":2,"worst_expert":3,"worst_max_over_mean":2.0},)"
+        R"("ranks":[{"rank":0,"node":0,"host":"h0","phase_seconds":{"schedule":0.0,"attention":0.0,"router":0.0,)"
+        R"("dispatch":0.0,"experts":1.5,"combine":0.0,"logits":0.0,"sampling":0.0,"output":0.0,"idle":0.0}},)"
+        R"({"rank":1,"node":1,"host":"h1","phase_seconds":{"schedule":0.0,"attention":0.0,"router":0.0,)"
+        R"("dispatch":0.0,"experts":0.0,"combine":0.0,"logits":0.0,"sampling":0.0,"output":0.0,"idle":0.5}}]})");
     const std::string table = summary_table(statistics, facts);
     EXPECT_THAT(table, HasSubstr("m: strategy tp-ep, 4 ranks on 2 nodes"));
     EXPECT_THAT(table, HasSubstr("Rows with an error                       1\n"));
@@ -173,7 +206,7 @@ TEST(Summary, OfScores) {
     statistics.add(ScoreResult{1, "a", false, {1, 2, 3}, {-1.0F, -2.0F}, {}});
     statistics.add(ScoreResult{2, "b", false, {1, 2}, {-3.0F}, {}});
     statistics.add(ScoreResult{3, "c", false, {}, {}, "line 3: x"});
-    RunFacts facts{.model = "m", .strategy = "tp", .duration_s = 1, .phase_seconds = {}, .scores = true};
+    RunFacts facts{.model = "m", .strategy = "tp", .duration_s = 1, .scores = true};
     const ordered_json summary = summary_json(statistics, facts);
     EXPECT_NEAR(summary["perplexity"].get<double>(), std::exp(2.0), 1e-9);
     EXPECT_EQ(summary["failed"], 1);

@@ -9,7 +9,8 @@ target_sources(io_test_convert PRIVATE ${CMAKE_CURRENT_LIST_DIR}/test_convert_da
 mixserve_test(io/test_prompts)
 target_sources(io_test_prompts PRIVATE ${CMAKE_CURRENT_LIST_DIR}/test_id_set.cpp)
 mixserve_test(io/test_rows)
-target_sources(io_test_rows PRIVATE ${CMAKE_CURRENT_LIST_DIR}/test_row_writer.cpp ${CMAKE_CURRENT_LIST_DIR}/test_logs.cpp)
+target_sources(io_test_rows PRIVATE ${CMAKE_CURRENT_LIST_DIR}/test_row_writer.cpp ${CMAKE_CURRENT_LIST_DIR}/test_logs.cpp
+                                     ${CMAKE_CURRENT_SOURCE_DIR}/io/test_job_folder.cpp)
 # What a job leaves and finds again: rows, logs, the folder's lock; shards merged.
 mixserve_test(io/test_row_scan)
 target_sources(io_test_row_scan PRIVATE ${CMAKE_CURRENT_LIST_DIR}/test_output_folder.cpp ${CMAKE_CURRENT_LIST_DIR}/test_merge.cpp)
