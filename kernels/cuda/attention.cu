@@ -400,7 +400,7 @@ void wide_attention(const Attention& a, device::Stream& stream) {
 
 void store_kv(const float* keys, const float* values, int64_t stride, const AttentionPlan& plan, const KvCache& cache,
               device::Stream& stream) {
-    constexpr int n_threads = 256;
+    const int n_threads = threads_for(cache.n_kv_heads * cache.head_dim, 256);
     const dim3 grid(static_cast<unsigned>(plan.n_tokens));
     switch (cache.dtype) {
         case DType::f32:

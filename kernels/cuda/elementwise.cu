@@ -127,7 +127,7 @@ constexpr size_t sum_bytes = row_threads / warp_size * sizeof(float);
 
 void rms_norm(const float* x, int64_t x_stride, int64_t n_rows, int64_t width, const float* weight, float epsilon,
               float* out, int64_t out_stride, device::Stream& stream) {
-    launch("rms_norm", *stream.gpu(), blocks(n_rows), row_threads, sum_bytes, rms_norm_kernel, x, x_stride, width,
+    launch("rms_norm", *stream.gpu(), blocks(n_rows), threads_for(width, row_threads), sum_bytes, rms_norm_kernel, x, x_stride, width,
            weight, epsilon, out, out_stride);
 }
 
@@ -139,12 +139,12 @@ void norm_heads(float* qkv, int64_t stride, int64_t n_rows, const HeadNorm& norm
 
 void sum_of_squares(const float* x, int64_t stride, int64_t n_rows, int64_t width, float* sums, int64_t sums_stride,
                     device::Stream& stream) {
-    launch("sum_of_squares", *stream.gpu(), blocks(n_rows), row_threads, sum_bytes, sum_of_squares_kernel, x, stride,
+    launch("sum_of_squares", *stream.gpu(), blocks(n_rows), threads_for(width, row_threads), sum_bytes, sum_of_squares_kernel, x, stride,
            width, sums, sums_stride);
 }
 
 void scale_by_sums(float* x, int64_t stride, int64_t n_rows, const SummedNorm& norm, device::Stream& stream) {
-    launch("scale_by_sums", *stream.gpu(), blocks(n_rows), row_threads, 0, scale_by_sums_kernel, x, stride, norm);
+    launch("scale_by_sums", *stream.gpu(), blocks(n_rows), threads_for(norm.width, row_threads), 0, scale_by_sums_kernel, x, stride, norm);
 }
 
 void clip(float* x, int64_t n, float bound, device::Stream& stream) {
@@ -174,7 +174,7 @@ void embed_rows(const Weight& table, int64_t first_token, const int32_t* tokens,
                 device::Stream& stream) {
     const auto run = [&](auto stored) {
         using Stored = decltype(stored);
-        launch("embed_rows", *stream.gpu(), blocks(n_rows), row_threads, 0, embed_kernel<Stored>,
+        launch("embed_rows", *stream.gpu(), blocks(n_rows), threads_for(table.n_in, row_threads), 0, embed_kernel<Stored>,
                static_cast<const typename Stored::Bits*>(table.data), table.n_out, table.n_in, first_token, tokens,
                out);
     };
@@ -190,7 +190,7 @@ void embed_rows(const Weight& table, int64_t first_token, const int32_t* tokens,
 
 void gather_rows(const float* x, int64_t width, const int32_t* rows, int64_t n_rows, float* out,
                  device::Stream& stream) {
-    launch("gather_rows", *stream.gpu(), blocks(n_rows), row_threads, 0, gather_rows_kernel, x, width, rows, out);
+    launch("gather_rows", *stream.gpu(), blocks(n_rows), threads_for(width, row_threads), 0, gather_rows_kernel, x, width, rows, out);
 }
 
 }  // namespace mixserve::kernels::cuda

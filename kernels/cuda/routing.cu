@@ -207,12 +207,13 @@ SortedEntries sort_entries(const ChosenExperts& chosen, int64_t n_rows, int64_t 
     auto* n_tiles = reinterpret_cast<int32_t*>(memory + n_tiles_at);
 
     const dim3 experts(static_cast<unsigned>(n_experts));
+    const int n_threads = threads_for(n_entries, sort_threads);
     constexpr size_t count_bytes = sort_threads / warp_size * sizeof(float);
-    launch("count_entries", *stream.gpu(), experts, sort_threads, count_bytes, count_kernel, chosen.experts, n_entries,
+    launch("count_entries", *stream.gpu(), experts, n_threads, count_bytes, count_kernel, chosen.experts, n_entries,
            chosen.first_expert, counts);
     launch("place_entries", *stream.gpu(), dim3(1), 1, 0, place_kernel, counts, n_experts, tile_rows, offsets, tiles,
            n_tiles);
-    launch("sort_entries", *stream.gpu(), experts, sort_threads, count_bytes, sort_kernel, chosen.experts,
+    launch("sort_entries", *stream.gpu(), experts, n_threads, count_bytes, sort_kernel, chosen.experts,
            chosen.weights, n_entries, chosen.k, chosen.first_expert, n_experts, offsets, rows, weights, places);
     sorted.offsets = offsets;
     sorted.rows = rows;
@@ -281,7 +282,8 @@ SortedEntries upload_entries(const ExpertRows& host, int64_t n_rows, int64_t n_e
 
 void sum_entries(const float* parts, const SortedEntries& entries, int64_t n_rows, int64_t width, float* out,
                  device::Stream& stream) {
-    launch("sum_entries", *stream.gpu(), dim3(static_cast<unsigned>(n_rows)), sum_threads,
+    launch("sum_entries", *stream.gpu(), dim3(static_cast<unsigned>(n_rows)),
+           threads_for(std::max(width, entries.k), sum_threads),
            static_cast<size_t>(entries.k) * sizeof(int32_t), sum_kernel, parts, entries.places, entries.k, width, out);
 }
 

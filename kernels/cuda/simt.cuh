@@ -173,4 +173,9 @@ __host__ __device__ constexpr int64_t ceil_div(int64_t n, int64_t unit) {
     return (n + unit - 1) / unit;
 }
 
+/// Threads of a block that goes through `n` items: whole warps, no more than there are items, nor than `most`.
+constexpr int threads_for(int64_t n, int most) {
+    return n >= most ? most : static_cast<int>(ceil_div(n > 0 ? n : 1, warp_size)) * warp_size;
+}
+
 }  // namespace mixserve::simt

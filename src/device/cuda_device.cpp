@@ -117,7 +117,11 @@ GpuSurvey survey_gpus() {
     int n_gpus = 0;
     const cudaError_t code = cudaGetDeviceCount(&n_gpus);
     if (code != cudaSuccess) {
-        survey.why_none = fmt::format("cudaGetDeviceCount: {}", cudaGetErrorString(code));
+        survey.why_none =
+            code == cudaErrorInsufficientDriver
+                ? fmt::format("there is no NVIDIA driver, or one older than CUDA {}.{}", CUDART_VERSION / 1000,
+                              CUDART_VERSION % 1000 / 10)
+                : fmt::format("cudaGetDeviceCount: {}", cudaGetErrorString(code));
         cudaGetLastError();  // forgotten: this program goes on without a GPU
         return survey;
     }
@@ -171,7 +175,8 @@ void* gpu_allocate(size_t n_bytes, Memory memory) {
 }
 
 void gpu_free(void* data, Memory memory) noexcept {
-    // Errors of earlier work show here too; the next call that may throw tells them.
+    // What is enqueued may still use it. Errors of that work show here too; the next call that may throw tells them.
+    cudaDeviceSynchronize();
     if (memory == Memory::pinned) {
         cudaFreeHost(data);
         return;

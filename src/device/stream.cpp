@@ -1,5 +1,6 @@
 #include "device/stream.h"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <exception>
@@ -228,6 +229,16 @@ std::byte* Stream::device_scratch(ScratchSlot slot, size_t n_bytes) {
 
 void Stream::upload(void* device, const void* bytes, size_t n_bytes) {
     impl_->uploads->upload(device, bytes, n_bytes, *impl_->gpu);
+}
+
+Buffer place(std::span<const float> values, Stream& stream) {
+    Buffer buffer(values.size_bytes(), stream.memory());
+    if (stream.gpu() != nullptr) {
+        stream.upload(buffer.data(), values.data(), values.size_bytes());
+    } else {
+        std::copy(values.begin(), values.end(), buffer.as<float>().begin());
+    }
+    return buffer;
 }
 
 void Stream::set_poll(std::function<void()> poll) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 
 #include "device/buffer.h"
 #include "device/gpu.h"
@@ -24,6 +25,9 @@ enum class ScratchSlot : uint8_t {
     staging_out
 };
 inline constexpr int n_scratch_slots = 9;
+
+/// What a rank computes with.
+enum class Backend : uint8_t { cpu, cuda };
 
 /// Where a rank's arithmetic runs, in order: on the CPU a team of threads that finishes each call before it
 /// returns; on a GPU a queue, into which calls put their work and return. Kernels take one by reference; the
@@ -83,5 +87,8 @@ class Stream {
     struct Impl;
     std::unique_ptr<Impl> impl_;
 };
+
+/// A copy of `values` in stream.memory().
+Buffer place(std::span<const float> values, Stream& stream);
 
 }  // namespace mixserve::device

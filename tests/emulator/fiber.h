@@ -1,7 +1,5 @@
 #pragma once
 
-#include <ucontext.h>
-
 #include <cstddef>
 #include <functional>
 #include <memory>
@@ -16,21 +14,21 @@ class Fiber {
     Fiber(const Fiber&) = delete;
     Fiber& operator=(const Fiber&) = delete;
 
-    /// The body is run anew after it has ended.
+    /// After the body before has ended.
     void start(std::function<void()> body);
     void resume();
     /// Back to whoever called resume(). Inside the body only.
     void yield();
     bool has_ended() const { return ended_; }
+    /// What runs first on the stack.
+    void run();
 
   private:
-    static void enter(unsigned high, unsigned low);
-
+    struct Context;
     std::byte* stack_ = nullptr;
     std::function<void()> body_;
     bool ended_ = true;
-    ucontext_t own_{};
-    ucontext_t caller_{};
+    std::unique_ptr<Context> context_;
 };
 
 }  // namespace mixserve::emulator

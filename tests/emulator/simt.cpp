@@ -29,10 +29,13 @@ struct PendingCopy {
     bool is_there;
 };
 
-/// A thread with what the emulator knows of it.
-struct ThreadState : Thread {
-    std::vector<std::vector<PendingCopy>> copies;  // groups, the open one last
+struct Copies {
+    std::vector<PendingCopy> copies;  // those that have not been made, in order
+    std::vector<size_t> closed;       // ends of their closed groups
 };
+
+/// A thread with what the emulator knows of it.
+struct ThreadState : Thread, Copies {};
 
 struct Warp {
     uint32_t generation = 0;
@@ -48,14 +51,18 @@ class Block {
         name_ = name;
         body_ = &body;
         n_threads_ = n_threads;
-        threads_.assign(static_cast<size_t>(n_threads), {});
-        warps_.assign(static_cast<size_t>((n_threads + 31) / 32), {});
+        if (threads_.size() < static_cast<size_t>(n_threads)) threads_.resize(static_cast<size_t>(n_threads));
+        if (warps_.size() < static_cast<size_t>((n_threads + 31) / 32))
+            warps_.resize(static_cast<size_t>((n_threads + 31) / 32));
+        for (Warp& warp : warps_)
+            warp.n_arrived = 0;
         for (int t = 0; t < n_threads; ++t) {
             ThreadState& thread = threads_[static_cast<size_t>(t)];
             thread.index = dim3(static_cast<unsigned>(t), 0, 0);
             thread.lane = t % 32;
             thread.warp = t / 32;
-            thread.copies.resize(1);
+            thread.copies.clear();
+            thread.closed.clear();
         }
         n_started_ = n_ended_ = n_at_barrier_ = 0;
         backwards_ = backwards;
@@ -199,8 +206,8 @@ Block& block() {
     return the_block;
 }
 
-std::vector<std::vector<PendingCopy>>& copies() {
-    return static_cast<ThreadState*>(self)->copies;
+ThreadState& own_state() {
+    return *static_cast<ThreadState*>(self);
 }
 
 }  // namespace
@@ -250,25 +257,30 @@ using emulator::Lanes;
 void copy_16_async(void* shared, const void* global, bool is_there) {
     if (reinterpret_cast<uintptr_t>(shared) % 16 != 0 || (is_there && reinterpret_cast<uintptr_t>(global) % 16 != 0))
         emulator::block().die("cp.async of 16 bytes at an address that is not a multiple of 16");
-    emulator::copies().back().push_back({shared, global, is_there});
+    emulator::own_state().copies.push_back({shared, global, is_there});
 }
 
 void close_copies() {
-    emulator::copies().emplace_back();
+    emulator::own_state().closed.push_back(emulator::own_state().copies.size());
 }
 
 void wait_for_copies_but(int n_groups) {
-    auto& groups = emulator::copies();
-    while (static_cast<int>(groups.size()) - 1 > n_groups) {
-        for (const auto& copy : groups.front()) {
-            if (copy.is_there) {
-                std::memcpy(copy.shared, copy.global, 16);
-            } else {
-                std::memset(copy.shared, 0, 16);
-            }
+    auto& [copies, closed] = static_cast<emulator::Copies&>(emulator::own_state());
+    const auto n_closed = static_cast<int>(closed.size());
+    if (n_closed <= n_groups) return;
+    const auto n_done = n_closed - n_groups;
+    const size_t end = closed[static_cast<size_t>(n_done - 1)];
+    for (size_t i = 0; i < end; ++i) {
+        if (copies[i].is_there) {
+            std::memcpy(copies[i].shared, copies[i].global, 16);
+        } else {
+            std::memset(copies[i].shared, 0, 16);
         }
-        groups.erase(groups.begin());
     }
+    copies.erase(copies.begin(), copies.begin() + static_cast<std::ptrdiff_t>(end));
+    closed.erase(closed.begin(), closed.begin() + n_done);
+    for (size_t& at : closed)
+        at -= end;
 }
 
 namespace {
