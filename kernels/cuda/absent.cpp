@@ -1,7 +1,9 @@
-// What a build without CUDA has in place of the GPU's operations. No stream has a GPU there, so nothing reaches them.
+// What a build without CUDA has in place of the GPU's operations. No stream has a GPU there, so nothing
+// reaches them.
 
 #include "base/error.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/library_product.h"
 
 namespace mixserve::kernels::cuda {
 namespace {
@@ -12,7 +14,8 @@ namespace {
 
 }  // namespace
 
-void rms_norm(const float*, int64_t, int64_t, int64_t, const float*, float, float*, int64_t, device::Stream&) {
+void rms_norm(const float*, int64_t, int64_t, int64_t, const float*, float, float*, int64_t,
+              device::Stream&) {
     fail_absent();
 }
 void norm_heads(float*, int64_t, int64_t, const HeadNorm&, device::Stream&) {
@@ -49,20 +52,30 @@ void gather_rows(const float*, int64_t, const int32_t*, int64_t, float*, device:
 void route_top_k(const float*, int64_t, int64_t, int64_t, bool, int32_t*, float*, device::Stream&) {
     fail_absent();
 }
-void linear(const float*, int64_t, int64_t, const Weight&, const float*, float*, int64_t, bool, device::Stream&) {
+void linear(const float*, int64_t, int64_t, const Weight&, const float*, float*, int64_t, bool,
+            device::Stream&) {
     fail_absent();
 }
 void expert_mlp(const float*, int64_t, const ExpertRows&, const ExpertWeights&, float*, device::Stream&) {
     fail_absent();
 }
-void expert_mlp_routed(const float*, int64_t, const ChosenExperts&, const ExpertWeights&, float*, device::Stream&) {
+void expert_mlp_routed(const float*, int64_t, const ChosenExperts&, const ExpertWeights&, float*,
+                       device::Stream&) {
     fail_absent();
 }
 void store_kv(const float*, const float*, int64_t, const AttentionPlan&, const KvCache&, device::Stream&) {
     fail_absent();
 }
-void paged_attention(const float*, int64_t, int64_t, float, int64_t, const AttentionPlan&, const KvCache&, float*,
-                     device::Stream&) {
+void paged_attention(const float*, int64_t, int64_t, float, int64_t, const AttentionPlan&, const KvCache&,
+                     float*, device::Stream&) {
+    fail_absent();
+}
+
+bool has_library_products(const char** why) {
+    if (why != nullptr) *why = "this build has no CUDA";
+    return false;
+}
+void library_product(const void*, int64_t, const Weight&, float*, int64_t, device::Stream&) {
     fail_absent();
 }
 

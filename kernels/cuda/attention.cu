@@ -1,8 +1,10 @@
-// Attention over the paged cache. Rows are (token, query head) pairs of one sequence on one KV head, so that what is
-// read of the cache serves all query heads that share it. Two forms:
-//  - in f32 on the ordinary cores, for any cache and head: decode, where a long context is cut into parts that are put
+// Attention over the paged cache. Rows are (token, query head) pairs of one sequence on one KV head, so that
+// what is read of the cache serves all query heads that share it. Two forms:
+//  - in f32 on the ordinary cores, for any cache and head: decode, where a long context is cut into parts
+//  that are put
 //    together afterwards, and prefills over caches in f32;
-//  - on the tensor cores for prefills over 16-bit caches with heads of 64 or 128: online softmax with the weights kept
+//  - on the tensor cores for prefills over 16-bit caches with heads of 64 or 128: online softmax with the
+//  weights kept
 //    in registers between the two products (FlashAttention-2, Dao 2023).
 
 #include "kernels/cuda/attention_plan.h"
@@ -36,7 +38,8 @@ constexpr float nothing_seen = -1e30F;
 __device__ __forceinline__ int64_t cache_offset(const KvCache& cache, const int32_t* table, int64_t position,
                                                 int64_t kv_head) {
     const int64_t block = table[position / cache.block_size];
-    return ((block * cache.n_kv_heads + kv_head) * cache.block_size + position % cache.block_size) * cache.head_dim;
+    return ((block * cache.n_kv_heads + kv_head) * cache.block_size + position % cache.block_size) *
+           cache.head_dim;
 }
 
 /// Rows of an item.
@@ -99,13 +102,14 @@ __global__ void __launch_bounds__(wide_threads) wide_attention_kernel(const __gr
     const int thread = static_cast<int>(threadIdx.x);
     const int warp = thread / warp_size;
     const int lane = thread % warp_size;
-    const int n_tile_rows = rows.n_rows - item.first_row < attention_tile ? rows.n_rows - item.first_row : attention_tile;
+    const int n_tile_rows =
+        rows.n_rows - item.first_row < attention_tile ? rows.n_rows - item.first_row : attention_tile;
     const int last_row = item.first_row + n_tile_rows - 1;
 
-    float* q = shared_memory<float>();                     // [attention_tile][dim], scaled
-    float* keys = q + attention_tile * dim;                // [wide_positions][dim + 1]
-    float* values = keys + wide_positions * (dim + 1);     // [wide_positions][dim]
-    float* weights = values + wide_positions * dim;        // [attention_tile][wide_positions]
+    float* q = shared_memory<float>();                  // [attention_tile][dim], scaled
+    float* keys = q + attention_tile * dim;             // [wide_positions][dim + 1]
+    float* values = keys + wide_positions * (dim + 1);  // [wide_positions][dim]
+    float* weights = values + wide_positions * dim;     // [attention_tile][wide_positions]
 
     for (int i = thread; i < n_tile_rows * dim; i += wide_threads)
         q[i] = a.q[rows.offset_of(item.first_row + i / dim, a.q_stride, dim) + i % dim] * a.scale;
@@ -228,7 +232,7 @@ static_assert(attention_tensor_tile == tensor_warps * 16);
 template <int Dim>
 constexpr int padded_dim = Dim + 8;  // rows of 16-byte pieces in different banks
 template <int Dim>
-constexpr size_t tensor_shared_bytes = size_t{2} * 2 * tensor_positions * padded_dim<Dim>;
+constexpr size_t tensor_shared_bytes = size_t{2} * 2 * tensor_positions* padded_dim<Dim>;
 
 template <class Stored>
 __device__ __forceinline__ uint32_t pack(float low, float high) {
@@ -247,14 +251,16 @@ __device__ __forceinline__ float row_sum(float value) {
 
 // 64 rows a block, 16 a warp.
 template <class Stored, int Dim>
-__global__ void __launch_bounds__(tensor_threads) tensor_attention_kernel(const __grid_constant__ Attention a) {
+__global__ void __launch_bounds__(tensor_threads)
+    tensor_attention_kernel(const __grid_constant__ Attention a) {
     const AttentionItem item = a.plan.tensor_items[blockIdx.x];
     const ItemRows rows(a.plan, item.sequence, item.kv_head);
     const int thread = static_cast<int>(threadIdx.x);
     const int lane = thread % warp_size;
     const int own_row = item.first_row + thread / warp_size * 16 + lane / 4;  // and the one 8 further
-    const int block_end = item.first_row + attention_tensor_tile < rows.n_rows ? item.first_row + attention_tensor_tile
-                                                                               : rows.n_rows;
+    const int block_end = item.first_row + attention_tensor_tile < rows.n_rows
+                              ? item.first_row + attention_tensor_tile
+                              : rows.n_rows;
     uint16_t* keys = shared_memory<uint16_t>();                    // [tensor_positions][padded_dim]
     uint16_t* values = keys + tensor_positions * padded_dim<Dim>;  // likewise
 
@@ -278,7 +284,8 @@ __global__ void __launch_bounds__(tensor_threads) tensor_attention_kernel(const 
     float sums[2] = {0.0F, 0.0F};
 
     const int64_t end = rows.position_of(block_end - 1) + 1;
-    const int64_t begin = rows.begin_of(item.first_row, a.sliding_window) / tensor_positions * tensor_positions;
+    const int64_t begin =
+        rows.begin_of(item.first_row, a.sliding_window) / tensor_positions * tensor_positions;
     for (int64_t first = begin; first < end; first += tensor_positions) {
         __syncthreads();  // the chunk before has been used
         constexpr int pieces = Dim / 8;
@@ -287,8 +294,10 @@ __global__ void __launch_bounds__(tensor_threads) tensor_attention_kernel(const 
             const int piece = i % pieces * 8;
             const bool has = first + j < end;
             const int64_t at = has ? cache_offset(a.cache, rows.table, first + j, item.kv_head) + piece : 0;
-            copy_16_async(keys + j * padded_dim<Dim> + piece, static_cast<const uint16_t*>(a.cache.keys) + at, has);
-            copy_16_async(values + j * padded_dim<Dim> + piece, static_cast<const uint16_t*>(a.cache.values) + at, has);
+            copy_16_async(keys + j * padded_dim<Dim> + piece, static_cast<const uint16_t*>(a.cache.keys) + at,
+                          has);
+            copy_16_async(values + j * padded_dim<Dim> + piece,
+                          static_cast<const uint16_t*>(a.cache.values) + at, has);
         }
         close_copies();
         wait_for_copies<0>();
@@ -300,7 +309,8 @@ __global__ void __launch_bounds__(tensor_threads) tensor_attention_kernel(const 
 #pragma unroll
             for (int j = 0; j < tensor_positions / 8; j += 2) {
                 uint32_t r[4];
-                load_matrices(r, keys + ((j + lane / 16) * 8 + lane % 8) * padded_dim<Dim> + k * 16 + lane / 8 % 2 * 8);
+                load_matrices(
+                    r, keys + ((j + lane / 16) * 8 + lane % 8) * padded_dim<Dim> + k * 16 + lane / 8 % 2 * 8);
                 multiply_tile<Stored::is_bf16>(scores[j], q[k], r[0], r[1]);
                 multiply_tile<Stored::is_bf16>(scores[j + 1], q[k], r[2], r[3]);
             }
@@ -355,7 +365,8 @@ __global__ void __launch_bounds__(tensor_threads) tensor_attention_kernel(const 
             for (int d = 0; d < Dim / 8; d += 2) {
                 uint32_t r[4];
                 load_matrices_transposed(
-                    r, values + (k * 16 + lane / 8 % 2 * 8 + lane % 8) * padded_dim<Dim> + (d + lane / 16) * 8);
+                    r,
+                    values + (k * 16 + lane / 8 % 2 * 8 + lane % 8) * padded_dim<Dim> + (d + lane / 16) * 8);
                 multiply_tile<Stored::is_bf16>(out[d], weights, r[0], r[1]);
                 multiply_tile<Stored::is_bf16>(out[d + 1], weights, r[2], r[3]);
             }
@@ -398,20 +409,20 @@ void wide_attention(const Attention& a, device::Stream& stream) {
 
 }  // namespace
 
-void store_kv(const float* keys, const float* values, int64_t stride, const AttentionPlan& plan, const KvCache& cache,
-              device::Stream& stream) {
+void store_kv(const float* keys, const float* values, int64_t stride, const AttentionPlan& plan,
+              const KvCache& cache, device::Stream& stream) {
     const int n_threads = threads_for(cache.n_kv_heads * cache.head_dim, 256);
     const dim3 grid(static_cast<unsigned>(plan.n_tokens));
     switch (cache.dtype) {
         case DType::f32:
-            return launch("store_kv", *stream.gpu(), grid, n_threads, 0, store_kv_kernel<StoredF32>, keys, values,
-                          stride, plan, cache);
+            return launch("store_kv", *stream.gpu(), grid, n_threads, 0, store_kv_kernel<StoredF32>, keys,
+                          values, stride, plan, cache);
         case DType::bf16:
-            return launch("store_kv", *stream.gpu(), grid, n_threads, 0, store_kv_kernel<StoredBf16>, keys, values,
-                          stride, plan, cache);
+            return launch("store_kv", *stream.gpu(), grid, n_threads, 0, store_kv_kernel<StoredBf16>, keys,
+                          values, stride, plan, cache);
         case DType::f16:
-            return launch("store_kv", *stream.gpu(), grid, n_threads, 0, store_kv_kernel<StoredF16>, keys, values,
-                          stride, plan, cache);
+            return launch("store_kv", *stream.gpu(), grid, n_threads, 0, store_kv_kernel<StoredF16>, keys,
+                          values, stride, plan, cache);
     }
 }
 
@@ -445,8 +456,8 @@ void paged_attention(const float* q, int64_t q_stride, int64_t n_heads, float sc
             wide_attention<StoredF16>(a, stream);
             break;
     }
-    launch("merge_attention", *stream.gpu(), dim3(static_cast<unsigned>(plan.n_merges)), wide_threads, 0, merge_kernel,
-           a);
+    launch("merge_attention", *stream.gpu(), dim3(static_cast<unsigned>(plan.n_merges)), wide_threads, 0,
+           merge_kernel, a);
 }
 
 }  // namespace mixserve::kernels::cuda

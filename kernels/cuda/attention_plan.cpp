@@ -68,8 +68,8 @@ bool attends_on_tensor_cores(const KvCache& cache) {
 
 AttentionPlan plan_attention(std::span<const SequenceRows> sequences, std::span<const int32_t> kv_head_of,
                              const KvCache& cache, device::Stream& stream) {
-    require(cache.head_dim <= 256, "heads of {} are more than the GPU's attention takes (256); use --backend cpu",
-            cache.head_dim);
+    require(cache.head_dim <= 256,
+            "heads of {} are more than the GPU's attention takes (256); use --backend cpu", cache.head_dim);
     HostPlan host;
     host.head_offsets.push_back(0);
     for (int32_t kv_head = 0; kv_head < cache.n_kv_heads; ++kv_head) {
@@ -91,8 +91,8 @@ AttentionPlan plan_attention(std::span<const SequenceRows> sequences, std::span<
         host.block_tables.insert(host.block_tables.end(), rows.block_table, rows.block_table + n_blocks);
         for (int32_t kv_head = 0; kv_head < cache.n_kv_heads; ++kv_head) {
             const auto at = static_cast<size_t>(kv_head);
-            add_items(host, static_cast<int32_t>(s), kv_head, host.head_offsets[at + 1] - host.head_offsets[at], rows,
-                      tensor_cores);
+            add_items(host, static_cast<int32_t>(s), kv_head,
+                      host.head_offsets[at + 1] - host.head_offsets[at], rows, tensor_cores);
         }
     }
 

@@ -12,12 +12,12 @@ struct KvCache;
 
 namespace mixserve::kernels::cuda {
 
-/// Rows of attention that share what is read of the cache, on the ordinary cores and on the tensor cores. A row is a
-/// (token, query head) pair, as in kernels/attention_task.h.
+/// Rows of attention that share what is read of the cache, on the ordinary cores and on the tensor cores. A
+/// row is a (token, query head) pair, as in kernels/attention_task.h.
 constexpr int attention_tile = 16;
 constexpr int attention_tensor_tile = 64;
-/// Positions of one part of the context, where it is read in parts: for sequences of at most attention_tile rows, so
-/// that a long context keeps many blocks busy. Parts begin at its multiples.
+/// Positions of one part of the context, where it is read in parts: for sequences of at most attention_tile
+/// rows, so that a long context keeps many blocks busy. Parts begin at its multiples.
 constexpr int attention_part = 256;
 
 struct PlannedSequence {
@@ -32,7 +32,8 @@ struct PlannedToken {
     int32_t index;  // among the sequence's tokens of this step
 };
 
-/// A block's work: rows [first_row, ..) of a sequence on one KV head, over one part of the context or all of it.
+/// A block's work: rows [first_row, ..) of a sequence on one KV head, over one part of the context or all of
+/// it.
 struct AttentionItem {
     int32_t sequence;
     int32_t kv_head;
@@ -49,7 +50,8 @@ struct AttentionMerge {
     int32_t n_parts;
 };
 
-/// What attention needs to know of a step, in device memory (in the stream's slot for it, until the next plan).
+/// What attention needs to know of a step, in device memory (in the stream's slot for it, until the next
+/// plan).
 struct AttentionPlan {
     const PlannedSequence* sequences = nullptr;
     const PlannedToken* tokens = nullptr;

@@ -1,4 +1,5 @@
-// cuBLASLt, loaded when it is first needed: it is half a gigabyte, and a program that runs on CPUs does not need it.
+// cuBLASLt, loaded when it is first needed: it is half a gigabyte, and a program that runs on CPUs does not
+// need it.
 
 #include <cublasLt.h>
 #include <dlfcn.h>
@@ -56,15 +57,17 @@ struct Library {
     }
 
     void check(cublasStatus_t status, const char* call) const {
-        require(status == CUBLAS_STATUS_SUCCESS, "{}: {}, on {}; {} has to fit the driver and the CUDA that this was built with",
-                call, status_string(status), device::gpu_in_use().name, MIXSERVE_CUBLASLT_NAME);
+        require(status == CUBLAS_STATUS_SUCCESS,
+                "{}: {}, on {}; {} has to fit the driver and the CUDA that this was built with", call,
+                status_string(status), device::gpu_in_use().name, MIXSERVE_CUBLASLT_NAME);
     }
 
   private:
     template <class Function>
     void load(void* file, const char* name, Function& function) {
         function = reinterpret_cast<Function>(dlsym(file, name));
-        if (function == nullptr && error.empty()) error = fmt::format("{} has no {}", MIXSERVE_CUBLASLT_NAME, name);
+        if (function == nullptr && error.empty())
+            error = fmt::format("{} has no {}", MIXSERVE_CUBLASLT_NAME, name);
     }
 };
 
@@ -107,11 +110,11 @@ Plan make_plan(const Library& lt, int64_t n_rows, const Weight& weight, int64_t 
     const cudaDataType_t type = type_of(weight.dtype);
     const char* call = "cublasLtMatrixLayoutCreate";
     lt.check(lt.layout_create(&plan.w, type, rows, columns, static_cast<int64_t>(rows)), call);
-    lt.check(lt.layout_create(&plan.x, type, static_cast<uint64_t>(weight.n_in), static_cast<uint64_t>(n_rows),
-                              weight.n_in),
+    lt.check(lt.layout_create(&plan.x, type, static_cast<uint64_t>(weight.n_in),
+                              static_cast<uint64_t>(n_rows), weight.n_in),
              call);
-    lt.check(lt.layout_create(&plan.y, CUDA_R_32F, static_cast<uint64_t>(weight.n_out), static_cast<uint64_t>(n_rows),
-                              y_stride),
+    lt.check(lt.layout_create(&plan.y, CUDA_R_32F, static_cast<uint64_t>(weight.n_out),
+                              static_cast<uint64_t>(n_rows), y_stride),
              call);
     cublasLtMatmulPreference_t preference = nullptr;
     lt.check(lt.preference_create(&preference), "cublasLtMatmulPreferenceCreate");
@@ -120,11 +123,12 @@ Plan make_plan(const Library& lt, int64_t n_rows, const Weight& weight, int64_t 
              "cublasLtMatmulPreferenceSetAttribute");
     cublasLtMatmulHeuristicResult_t result{};
     int n_found = 0;
-    lt.check(lt.choose(lt.handle, plan.product, plan.w, plan.x, plan.y, plan.y, preference, 1, &result, &n_found),
-             "cublasLtMatmulAlgoGetHeuristic");
+    lt.check(
+        lt.choose(lt.handle, plan.product, plan.w, plan.x, plan.y, plan.y, preference, 1, &result, &n_found),
+        "cublasLtMatmulAlgoGetHeuristic");
     lt.preference_destroy(preference);
-    require(n_found == 1, "cuBLASLt has no product for [{}, {}] times [{}, {}]", n_rows, weight.n_in, weight.n_in,
-            weight.n_out);
+    require(n_found == 1, "cuBLASLt has no product for [{}, {}] times [{}, {}]", n_rows, weight.n_in,
+            weight.n_in, weight.n_out);
     plan.algorithm = result.algo;
     return plan;
 }
@@ -173,8 +177,9 @@ void library_product(const void* x, int64_t n_rows, const Weight& weight, float*
     void* workspace = stream.device_scratch(device::ScratchSlot::library, workspace_bytes);
     const float one = 1.0F;
     const float zero = 0.0F;
-    lt.check(lt.matmul(lt.handle, plan.product, &one, weight.data, plan.w, x, plan.x, &zero, y, plan.y, y, plan.y,
-                       &plan.algorithm, workspace, workspace_bytes, static_cast<cudaStream_t>(stream.gpu()->handle())),
+    lt.check(lt.matmul(lt.handle, plan.product, &one, weight.data, plan.w, x, plan.x, &zero, y, plan.y, y,
+                       plan.y, &plan.algorithm, workspace, workspace_bytes,
+                       static_cast<cudaStream_t>(stream.gpu()->handle())),
              "cublasLtMatmul");
 }
 

@@ -20,8 +20,8 @@ __device__ __forceinline__ int64_t element_index() {
 }
 
 // A block a row.
-__global__ void rms_norm_kernel(const float* x, int64_t x_stride, int64_t width, const float* weight, float epsilon,
-                                float* out, int64_t out_stride) {
+__global__ void rms_norm_kernel(const float* x, int64_t x_stride, int64_t width, const float* weight,
+                                float epsilon, float* out, int64_t out_stride) {
     const float* row = x + blockIdx.x * x_stride;
     float* target = out + blockIdx.x * out_stride;
     float squares = 0.0F;
@@ -50,7 +50,8 @@ __global__ void norm_heads_kernel(float* qkv, int64_t stride, int64_t n_rows, He
         x[i] = x[i] * scale * weight[i];
 }
 
-__global__ void sum_of_squares_kernel(const float* x, int64_t stride, int64_t width, float* sums, int64_t sums_stride) {
+__global__ void sum_of_squares_kernel(const float* x, int64_t stride, int64_t width, float* sums,
+                                      int64_t sums_stride) {
     const float* row = x + blockIdx.x * stride;
     float squares = 0.0F;
     for (int64_t i = threadIdx.x; i < width; i += blockDim.x)
@@ -125,10 +126,10 @@ constexpr size_t sum_bytes = row_threads / warp_size * sizeof(float);
 
 }  // namespace
 
-void rms_norm(const float* x, int64_t x_stride, int64_t n_rows, int64_t width, const float* weight, float epsilon,
-              float* out, int64_t out_stride, device::Stream& stream) {
-    launch("rms_norm", *stream.gpu(), blocks(n_rows), threads_for(width, row_threads), sum_bytes, rms_norm_kernel, x, x_stride, width,
-           weight, epsilon, out, out_stride);
+void rms_norm(const float* x, int64_t x_stride, int64_t n_rows, int64_t width, const float* weight,
+              float epsilon, float* out, int64_t out_stride, device::Stream& stream) {
+    launch("rms_norm", *stream.gpu(), blocks(n_rows), threads_for(width, row_threads), sum_bytes,
+           rms_norm_kernel, x, x_stride, width, weight, epsilon, out, out_stride);
 }
 
 void norm_heads(float* qkv, int64_t stride, int64_t n_rows, const HeadNorm& norm, device::Stream& stream) {
@@ -137,46 +138,49 @@ void norm_heads(float* qkv, int64_t stride, int64_t n_rows, const HeadNorm& norm
            norm_heads_kernel, qkv, stride, n_rows, norm);
 }
 
-void sum_of_squares(const float* x, int64_t stride, int64_t n_rows, int64_t width, float* sums, int64_t sums_stride,
-                    device::Stream& stream) {
-    launch("sum_of_squares", *stream.gpu(), blocks(n_rows), threads_for(width, row_threads), sum_bytes, sum_of_squares_kernel, x, stride,
-           width, sums, sums_stride);
+void sum_of_squares(const float* x, int64_t stride, int64_t n_rows, int64_t width, float* sums,
+                    int64_t sums_stride, device::Stream& stream) {
+    launch("sum_of_squares", *stream.gpu(), blocks(n_rows), threads_for(width, row_threads), sum_bytes,
+           sum_of_squares_kernel, x, stride, width, sums, sums_stride);
 }
 
 void scale_by_sums(float* x, int64_t stride, int64_t n_rows, const SummedNorm& norm, device::Stream& stream) {
-    launch("scale_by_sums", *stream.gpu(), blocks(n_rows), threads_for(norm.width, row_threads), 0, scale_by_sums_kernel, x, stride, norm);
+    launch("scale_by_sums", *stream.gpu(), blocks(n_rows), threads_for(norm.width, row_threads), 0,
+           scale_by_sums_kernel, x, stride, norm);
 }
 
 void clip(float* x, int64_t n, float bound, device::Stream& stream) {
     launch("clip", *stream.gpu(), blocks_of_elements(n), row_threads, 0, clip_kernel, x, n, bound);
 }
 
-void apply_rope(float* x, int64_t stride, int64_t n_heads, int64_t head_dim, int64_t n_rows, const int32_t* positions,
-                const float* cos, const float* sin, device::Stream& stream) {
-    launch("rope", *stream.gpu(), blocks_of_elements(n_rows * n_heads * (head_dim / 2)), row_threads, 0, rope_kernel, x,
-           stride, n_heads, head_dim, n_rows, positions, cos, sin);
+void apply_rope(float* x, int64_t stride, int64_t n_heads, int64_t head_dim, int64_t n_rows,
+                const int32_t* positions, const float* cos, const float* sin, device::Stream& stream) {
+    launch("rope", *stream.gpu(), blocks_of_elements(n_rows * n_heads * (head_dim / 2)), row_threads, 0,
+           rope_kernel, x, stride, n_heads, head_dim, n_rows, positions, cos, sin);
 }
 
 void silu_mul(const float* gate, const float* up, int64_t n, float* out, device::Stream& stream) {
-    launch("silu_mul", *stream.gpu(), blocks_of_elements(n), row_threads, 0, silu_mul_kernel, gate, up, n, out);
+    launch("silu_mul", *stream.gpu(), blocks_of_elements(n), row_threads, 0, silu_mul_kernel, gate, up, n,
+           out);
 }
 
 void add(const float* x, int64_t n, float* y, device::Stream& stream) {
     launch("add", *stream.gpu(), blocks_of_elements(n), row_threads, 0, add_kernel, x, n, y);
 }
 
-void add_gated(const float* x, const float* gate, int64_t n_rows, int64_t width, float* out, device::Stream& stream) {
-    launch("add_gated", *stream.gpu(), blocks_of_elements(n_rows * width), row_threads, 0, add_gated_kernel, x, gate,
-           n_rows * width, width, out);
+void add_gated(const float* x, const float* gate, int64_t n_rows, int64_t width, float* out,
+               device::Stream& stream) {
+    launch("add_gated", *stream.gpu(), blocks_of_elements(n_rows * width), row_threads, 0, add_gated_kernel,
+           x, gate, n_rows * width, width, out);
 }
 
 void embed_rows(const Weight& table, int64_t first_token, const int32_t* tokens, int64_t n_rows, float* out,
                 device::Stream& stream) {
     const auto run = [&](auto stored) {
         using Stored = decltype(stored);
-        launch("embed_rows", *stream.gpu(), blocks(n_rows), threads_for(table.n_in, row_threads), 0, embed_kernel<Stored>,
-               static_cast<const typename Stored::Bits*>(table.data), table.n_out, table.n_in, first_token, tokens,
-               out);
+        launch("embed_rows", *stream.gpu(), blocks(n_rows), threads_for(table.n_in, row_threads), 0,
+               embed_kernel<Stored>, static_cast<const typename Stored::Bits*>(table.data), table.n_out,
+               table.n_in, first_token, tokens, out);
     };
     switch (table.dtype) {
         case DType::f32:
@@ -190,7 +194,8 @@ void embed_rows(const Weight& table, int64_t first_token, const int32_t* tokens,
 
 void gather_rows(const float* x, int64_t width, const int32_t* rows, int64_t n_rows, float* out,
                  device::Stream& stream) {
-    launch("gather_rows", *stream.gpu(), blocks(n_rows), threads_for(width, row_threads), 0, gather_rows_kernel, x, width, rows, out);
+    launch("gather_rows", *stream.gpu(), blocks(n_rows), threads_for(width, row_threads), 0,
+           gather_rows_kernel, x, width, rows, out);
 }
 
 }  // namespace mixserve::kernels::cuda

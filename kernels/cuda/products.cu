@@ -1,7 +1,9 @@
 // Products of rows with weights: dense ones, and grouped by expert. Three ways:
-//  - on the tensor cores, for 16-bit weights whose sizes are multiples of 8. Rows are narrowed to the weights' type
-//    first. In the small form (16 rows a block, for decode, where reading the weights is what takes time) a row is
-//    the sum of two narrow values, and so keeps 16 bits of mantissa; in the large form (128 rows) it is one;
+//  - on the tensor cores, for 16-bit weights whose sizes are multiples of 8. Rows are narrowed to the
+//  weights' type
+//    first. In the small form (16 rows a block, for decode, where reading the weights is what takes time) a
+//    row is the sum of two narrow values, and so keeps 16 bits of mantissa; in the large form (128 rows) it
+//    is one;
 //  - on the ordinary cores in f32, for f32 weights and for odd sizes;
 //  - dense products of many rows by the vendor's library, where it is there.
 // All sums of one output run in one fixed order; nothing is added atomically.
@@ -20,9 +22,10 @@ using namespace mixserve::simt;
 
 /// What a product's outputs become.
 enum class Output : uint8_t {
-    dense,   // y[row] (+ bias); or, in parts, partial sums over a range of k
-    grouped, // y[entry]
-    gated    // activations of the entry: gate_weight * silu(x gate^T) * (x up^T), in the form the next product reads
+    dense,    // y[row] (+ bias); or, in parts, partial sums over a range of k
+    grouped,  // y[entry]
+    gated  // activations of the entry: gate_weight * silu(x gate^T) * (x up^T), in the form the next product
+           // reads
 };
 
 /// Rows of a 16-bit operand as a sum of two: hi + lo. lo may be null.
@@ -100,8 +103,8 @@ __global__ void narrow_kernel(const float* x, int64_t x_stride, int64_t width, i
 }
 
 /// y[row] = the sum of the parts in their order, + bias.
-__global__ void sum_parts_kernel(const float* parts, int n_parts, int64_t part_stride, int64_t n_out, int64_t n,
-                                 const float* bias, float* y, int64_t y_stride) {
+__global__ void sum_parts_kernel(const float* parts, int n_parts, int64_t part_stride, int64_t n_out,
+                                 int64_t n, const float* bias, float* y, int64_t y_stride) {
     const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i >= n) return;
     float sum = bias != nullptr ? bias[i % n_out] : 0.0F;
@@ -124,7 +127,8 @@ constexpr int wide_threads = 256;
 
 /// W[o, k] of an expert's matrix, widened; 0 outside.
 template <class Stored>
-__device__ __forceinline__ float weight_at(const Product& p, const void* matrix, int64_t expert, int64_t o, int64_t k) {
+__device__ __forceinline__ float weight_at(const Product& p, const void* matrix, int64_t expert, int64_t o,
+                                           int64_t k) {
     if (o >= p.n_out || k >= p.n_in) return 0.0F;
     const auto* w = static_cast<const typename Stored::Bits*>(matrix) + expert * p.expert_elements;
     return Stored::widen(p.transposed ? w[k * p.n_out + o] : w[o * p.n_in + k]);
@@ -195,8 +199,8 @@ void wide_product(const Product& p, DType dtype, int64_t n_tiles, device::Stream
     constexpr size_t shared = (wide_rows + n_matrices * wide_outputs) * (wide_k + 1) * sizeof(float);
     const dim3 grid(static_cast<unsigned>(ceil_div(p.n_out, wide_outputs)), static_cast<unsigned>(n_tiles));
     const auto run = [&](auto stored) {
-        launch("wide_product", *stream.gpu(), grid, wide_threads, shared, wide_product_kernel<decltype(stored), Kind>,
-               p);
+        launch("wide_product", *stream.gpu(), grid, wide_threads, shared,
+               wide_product_kernel<decltype(stored), Kind>, p);
     };
     switch (dtype) {
         case DType::f32:
@@ -210,7 +214,7 @@ void wide_product(const Product& p, DType dtype, int64_t n_tiles, device::Stream
 
 // ---- tensor cores ----
 
-constexpr int tensor_k = 64;         // elements of k in shared memory at a time
+constexpr int tensor_k = 64;            // elements of k in shared memory at a time
 constexpr int padded_k = tensor_k + 8;  // so that eight rows' 16-byte pieces lie in different banks
 
 /// How a block's tile is cut: rows_m * tiles_m * 16 rows, warps_n * tiles_n * 8 outputs.
@@ -257,8 +261,8 @@ struct TensorProduct {
         return x_tile(stage) + (Tile::split ? 2 : 1) * Sizes::x_elements;
     }
 
-    /// The output that row (or column, transposed) `i` of the tile of weights is for; in `gated` the second half are
-    /// those of `up`.
+    /// The output that row (or column, transposed) `i` of the tile of weights is for; in `gated` the second
+    /// half are those of `up`.
     __device__ int64_t output_of(int i) const { return first_out + (i < own_outputs ? i : i - own_outputs); }
     __device__ const uint16_t* matrix_of(int i) const {
         const void* matrix = Kind == Output::gated && i >= own_outputs ? p.up : p.weight;
@@ -296,7 +300,8 @@ struct TensorProduct {
                 const int piece = i % pieces * 8;
                 const int64_t o = output_of(row);
                 const bool has = o < p.n_out && k0 + piece < k_end;
-                copy_16_async(w + row * padded_k + piece, matrix_of(row) + (has ? o * p.n_in + k0 + piece : 0), has);
+                copy_16_async(w + row * padded_k + piece,
+                              matrix_of(row) + (has ? o * p.n_in + k0 + piece : 0), has);
             }
         }
     }
@@ -324,7 +329,8 @@ struct TensorProduct {
 #pragma unroll
             for (int j = 0; j < Tile::tiles_n; j += 2) {
                 uint32_t r[4];
-                const int n_row = tile_of(warp_n, j + lane / 16);  // the first two matrices are of j, the others of j + 1
+                const int n_row =
+                    tile_of(warp_n, j + lane / 16);  // the first two matrices are of j, the others of j + 1
                 const int k_half = lane / 8 % 2 * 8;
                 if constexpr (Transposed) {
                     load_matrices_transposed(r, w + (k + k_half + lane % 8) * Sizes::padded_outputs + n_row);
@@ -386,10 +392,15 @@ struct TensorProduct {
 };
 
 template <class Stored, class Tile, bool Transposed, Output Kind>
-__global__ void __launch_bounds__(TileSizes<Tile, Transposed>::n_threads, Tile::blocks_at_once) tensor_product_kernel(
-    const __grid_constant__ Product p) {
+__global__ void __launch_bounds__(TileSizes<Tile, Transposed>::n_threads, Tile::blocks_at_once)
+    tensor_product_kernel(const __grid_constant__ Product p) {
     using Block = TensorProduct<Stored, Tile, Transposed, Kind>;
-    Block block{p, {}, static_cast<int64_t>(blockIdx.x) * Block::own_outputs, 0, p.n_in, shared_memory<uint16_t>(),
+    Block block{p,
+                {},
+                static_cast<int64_t>(blockIdx.x) * Block::own_outputs,
+                0,
+                p.n_in,
+                shared_memory<uint16_t>(),
                 static_cast<int>(threadIdx.x)};
     if (!find_rows(p, Block::Sizes::rows, block.rows)) return;
     if constexpr (Kind == Output::dense) {
@@ -457,15 +468,17 @@ Split narrow_rows(const float* x, int64_t x_stride, int64_t n_rows, int64_t widt
     constexpr int n_threads = 256;
     const dim3 grid(static_cast<unsigned>(ceil_div(n, n_threads)));
     if (dtype == DType::bf16) {
-        launch("narrow", *stream.gpu(), grid, n_threads, 0, narrow_kernel<StoredBf16>, x, x_stride, width, n, out);
+        launch("narrow", *stream.gpu(), grid, n_threads, 0, narrow_kernel<StoredBf16>, x, x_stride, width, n,
+               out);
     } else {
-        launch("narrow", *stream.gpu(), grid, n_threads, 0, narrow_kernel<StoredF16>, x, x_stride, width, n, out);
+        launch("narrow", *stream.gpu(), grid, n_threads, 0, narrow_kernel<StoredF16>, x, x_stride, width, n,
+               out);
     }
     return out;
 }
 
-/// Parts that k is cut into, so that a product with few outputs keeps the GPU busy. Depends on the matrix and the GPU
-/// alone.
+/// Parts that k is cut into, so that a product with few outputs keeps the GPU busy. Depends on the matrix and
+/// the GPU alone.
 int64_t parts_of_k(const Weight& weight) {
     const int64_t n_blocks = ceil_div(weight.n_out, TileSizes<SmallTile, false>::outputs);
     const int64_t wanted = 2 * device::gpu_in_use().n_multiprocessors;
@@ -490,8 +503,8 @@ void few_rows_product(Product p, const Weight& weight, device::Stream& stream) {
     if (n_used == 1) return dense_tensor_product<SmallTile>(p, weight, 1, stream);
     const Product whole = p;
     const int64_t n = p.n_rows * p.n_out;
-    p.y = reinterpret_cast<float*>(
-        stream.device_scratch(device::ScratchSlot::partial_sums, static_cast<size_t>(n_used * n) * sizeof(float)));
+    p.y = reinterpret_cast<float*>(stream.device_scratch(device::ScratchSlot::partial_sums,
+                                                         static_cast<size_t>(n_used * n) * sizeof(float)));
     p.y_stride = p.n_out;
     p.part_stride = n;
     p.bias = nullptr;
@@ -501,7 +514,8 @@ void few_rows_product(Product p, const Weight& weight, device::Stream& stream) {
            sum_parts_kernel, p.y, n_used, n, p.n_out, n, whole.bias, whole.y, whole.y_stride);
 }
 
-void add_bias(const float* bias, int64_t n_rows, int64_t n_out, float* y, int64_t y_stride, device::Stream& stream) {
+void add_bias(const float* bias, int64_t n_rows, int64_t n_out, float* y, int64_t y_stride,
+              device::Stream& stream) {
     if (bias == nullptr) return;
     constexpr int n_threads = 256;
     const int64_t n = n_rows * n_out;
@@ -517,8 +531,8 @@ bool few_rows_an_expert(int64_t n_entries, const ExpertWeights& w) {
 }
 
 /// Both products of the experts' MLPs, and the sum of their rows.
-void run_experts(const float* x, int64_t n_rows, const SortedEntries& entries, const ExpertWeights& w, bool few,
-                 float* out, device::Stream& stream) {
+void run_experts(const float* x, int64_t n_rows, const SortedEntries& entries, const ExpertWeights& w,
+                 bool few, float* out, device::Stream& stream) {
     Product up;
     up.x_stride = w.hidden_size;
     up.x_rows = entries.rows;
@@ -543,7 +557,8 @@ void run_experts(const float* x, int64_t n_rows, const SortedEntries& entries, c
 
     const bool wide = is_wide(w);
     const int64_t n_hidden = entries.max_entries * w.intermediate_size;
-    const size_t hidden_bytes = wide ? static_cast<size_t>(n_hidden) * sizeof(float) : split_bytes(n_hidden, few);
+    const size_t hidden_bytes =
+        wide ? static_cast<size_t>(n_hidden) * sizeof(float) : split_bytes(n_hidden, few);
     const size_t parts_at = (hidden_bytes + 255) / 256 * 256;
     std::byte* memory = stream.device_scratch(
         device::ScratchSlot::experts,
@@ -577,8 +592,8 @@ static_assert(small_rows == wide_rows);
 
 }  // namespace
 
-void linear(const float* x, int64_t x_stride, int64_t n_rows, const Weight& weight, const float* bias, float* y,
-            int64_t y_stride, bool exact, device::Stream& stream) {
+void linear(const float* x, int64_t x_stride, int64_t n_rows, const Weight& weight, const float* bias,
+            float* y, int64_t y_stride, bool exact, device::Stream& stream) {
     if (n_rows == 0 || weight.n_out == 0) return;
     Product p;
     p.wide_x = x;
@@ -593,7 +608,8 @@ void linear(const float* x, int64_t x_stride, int64_t n_rows, const Weight& weig
     p.bias = bias;
     p.k_per_part = weight.n_in;
     const bool many = n_rows > few_dense_rows && !exact;
-    const bool even = weight.n_in % 8 == 0 && (!p.transposed || weight.n_out % 8 == 0) && is_aligned(weight.data);
+    const bool even =
+        weight.n_in % 8 == 0 && (!p.transposed || weight.n_out % 8 == 0) && is_aligned(weight.data);
     const bool library = many && even && has_library_products(nullptr);
     if (weight.dtype == DType::f32 || !even) {
         if (library && weight.dtype == DType::f32 && x_stride == weight.n_in) {
@@ -612,8 +628,8 @@ void linear(const float* x, int64_t x_stride, int64_t n_rows, const Weight& weig
     few_rows_product(p, weight, stream);
 }
 
-void expert_mlp(const float* x, int64_t n_rows, const ExpertRows& rows, const ExpertWeights& weights, float* out,
-                device::Stream& stream) {
+void expert_mlp(const float* x, int64_t n_rows, const ExpertRows& rows, const ExpertWeights& weights,
+                float* out, device::Stream& stream) {
     const auto n_entries = static_cast<int64_t>(rows.rows.size());
     const size_t n_bytes = static_cast<size_t>(n_rows * weights.hidden_size) * sizeof(float);
     if (n_entries == 0 || weights.intermediate_size == 0) return stream.gpu()->clear(out, n_bytes);
@@ -622,12 +638,11 @@ void expert_mlp(const float* x, int64_t n_rows, const ExpertRows& rows, const Ex
     run_experts(x, n_rows, entries, weights, few, out, stream);
 }
 
-void expert_mlp_routed(const float* x, int64_t n_rows, const ChosenExperts& chosen, const ExpertWeights& weights,
-                       float* out, device::Stream& stream) {
+void expert_mlp_routed(const float* x, int64_t n_rows, const ChosenExperts& chosen,
+                       const ExpertWeights& weights, float* out, device::Stream& stream) {
     if (n_rows == 0) return;
     const size_t n_bytes = static_cast<size_t>(n_rows * weights.hidden_size) * sizeof(float);
-    if (weights.n_experts == 0 || weights.intermediate_size == 0)
-        return stream.gpu()->clear(out, n_bytes);
+    if (weights.n_experts == 0 || weights.intermediate_size == 0) return stream.gpu()->clear(out, n_bytes);
     const bool few = few_rows_an_expert(n_rows * chosen.k, weights);
     const SortedEntries entries = sort_entries(chosen, n_rows, weights.n_experts, tile_rows_of(few), stream);
     run_experts(x, n_rows, entries, weights, few, out, stream);

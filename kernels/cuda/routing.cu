@@ -1,10 +1,9 @@
-#include "kernels/cuda/routing.cuh"
-
 #include <algorithm>
 #include <cstring>
 #include <vector>
 
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/routing.cuh"
 #include "kernels/cuda/simt.cuh"
 
 namespace mixserve::kernels::cuda {
@@ -21,7 +20,8 @@ __device__ __forceinline__ bool is_better(float a, int index_a, float b, int ind
     return a > b || (a == b && index_a < index_b);
 }
 
-// A warp a row. The best of the experts not yet taken, k times; a taken one is remembered as a bit of its lane's.
+// A warp a row. The best of the experts not yet taken, k times; a taken one is remembered as a bit of its
+// lane's.
 __global__ void route_kernel(const float* logits, int64_t n_rows, int n_experts, int k, bool renormalize,
                              int32_t* experts, float* weights) {
     const int64_t row = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / warp_size;
@@ -75,7 +75,8 @@ __global__ void route_kernel(const float* logits, int64_t n_rows, int n_experts,
 }
 
 // A block an expert.
-__global__ void count_kernel(const int32_t* experts, int64_t n_entries, int64_t first_expert, int32_t* counts) {
+__global__ void count_kernel(const int32_t* experts, int64_t n_entries, int64_t first_expert,
+                             int32_t* counts) {
     const int64_t expert = first_expert + blockIdx.x;
     int n = 0;
     for (int64_t i = threadIdx.x; i < n_entries; i += blockDim.x)
@@ -86,8 +87,8 @@ __global__ void count_kernel(const int32_t* experts, int64_t n_entries, int64_t 
 }
 
 // One thread: there are few experts, and few tiles.
-__global__ void place_kernel(const int32_t* counts, int n_experts, int tile_rows, int32_t* offsets, ExpertTile* tiles,
-                             int32_t* n_tiles) {
+__global__ void place_kernel(const int32_t* counts, int n_experts, int tile_rows, int32_t* offsets,
+                             ExpertTile* tiles, int32_t* n_tiles) {
     int32_t at = 0;
     int32_t tile = 0;
     for (int e = 0; e < n_experts; ++e) {
@@ -175,10 +176,11 @@ class Cutter {
 
 }  // namespace
 
-void route_top_k(const float* logits, int64_t n_rows, int64_t n_experts, int64_t k, bool renormalize, int32_t* experts,
-                 float* weights, device::Stream& stream) {
-    launch("route_top_k", *stream.gpu(), dim3(static_cast<unsigned>(ceil_div(n_rows * warp_size, router_threads))),
-           router_threads, 0, route_kernel, logits, n_rows, n_experts, k, renormalize, experts, weights);
+void route_top_k(const float* logits, int64_t n_rows, int64_t n_experts, int64_t k, bool renormalize,
+                 int32_t* experts, float* weights, device::Stream& stream) {
+    launch("route_top_k", *stream.gpu(),
+           dim3(static_cast<unsigned>(ceil_div(n_rows * warp_size, router_threads))), router_threads, 0,
+           route_kernel, logits, n_rows, n_experts, k, renormalize, experts, weights);
 }
 
 SortedEntries sort_entries(const ChosenExperts& chosen, int64_t n_rows, int64_t n_experts, int64_t tile_rows,
@@ -209,12 +211,13 @@ SortedEntries sort_entries(const ChosenExperts& chosen, int64_t n_rows, int64_t 
     const dim3 experts(static_cast<unsigned>(n_experts));
     const int n_threads = threads_for(n_entries, sort_threads);
     constexpr size_t count_bytes = sort_threads / warp_size * sizeof(float);
-    launch("count_entries", *stream.gpu(), experts, n_threads, count_bytes, count_kernel, chosen.experts, n_entries,
-           chosen.first_expert, counts);
-    launch("place_entries", *stream.gpu(), dim3(1), 1, 0, place_kernel, counts, n_experts, tile_rows, offsets, tiles,
-           n_tiles);
+    launch("count_entries", *stream.gpu(), experts, n_threads, count_bytes, count_kernel, chosen.experts,
+           n_entries, chosen.first_expert, counts);
+    launch("place_entries", *stream.gpu(), dim3(1), 1, 0, place_kernel, counts, n_experts, tile_rows, offsets,
+           tiles, n_tiles);
     launch("sort_entries", *stream.gpu(), experts, n_threads, count_bytes, sort_kernel, chosen.experts,
-           chosen.weights, n_entries, chosen.k, chosen.first_expert, n_experts, offsets, rows, weights, places);
+           chosen.weights, n_entries, chosen.k, chosen.first_expert, n_experts, offsets, rows, weights,
+           places);
     sorted.offsets = offsets;
     sorted.rows = rows;
     sorted.gate_weights = weights;
@@ -232,8 +235,8 @@ SortedEntries upload_entries(const ExpertRows& host, int64_t n_rows, int64_t n_e
     for (int64_t e = 0; e <= n_experts; ++e) {
         offsets.push_back(static_cast<int32_t>(host.offsets[static_cast<size_t>(e)]));
         if (e == n_experts) break;
-        for (int64_t first = host.offsets[static_cast<size_t>(e)]; first < host.offsets[static_cast<size_t>(e) + 1];
-             first += tile_rows)
+        for (int64_t first = host.offsets[static_cast<size_t>(e)];
+             first < host.offsets[static_cast<size_t>(e) + 1]; first += tile_rows)
             tiles.push_back({static_cast<int32_t>(e), static_cast<int32_t>(first)});
     }
     std::vector<int32_t> n_of_row(static_cast<size_t>(n_rows), 0);
@@ -284,7 +287,8 @@ void sum_entries(const float* parts, const SortedEntries& entries, int64_t n_row
                  device::Stream& stream) {
     launch("sum_entries", *stream.gpu(), dim3(static_cast<unsigned>(n_rows)),
            threads_for(std::max(width, entries.k), sum_threads),
-           static_cast<size_t>(entries.k) * sizeof(int32_t), sum_kernel, parts, entries.places, entries.k, width, out);
+           static_cast<size_t>(entries.k) * sizeof(int32_t), sum_kernel, parts, entries.places, entries.k,
+           width, out);
 }
 
 }  // namespace mixserve::kernels::cuda

@@ -1,7 +1,7 @@
 #pragma once
 
-/// What the .cu files are written with. nvcc sees CUDA; a C++ compiler sees the emulator of tests/emulator, which runs
-/// the same files, thread by thread, on the CPU.
+/// What the .cu files are written with. nvcc sees CUDA; a C++ compiler sees the emulator of tests/emulator,
+/// which runs the same files, thread by thread, on the CPU.
 
 #include <cstdint>
 
@@ -24,7 +24,8 @@ void launch(const char* name, device::GpuQueue& queue, dim3 grid, int n_threads,
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
     constexpr size_t granted = 48 << 10;
     if (shared_bytes > granted) allow_shared_bytes(reinterpret_cast<const void*>(kernel), shared_bytes, name);
-    kernel<<<grid, n_threads, shared_bytes, static_cast<cudaStream_t>(queue.handle())>>>(static_cast<Params>(args)...);
+    kernel<<<grid, n_threads, shared_bytes, static_cast<cudaStream_t>(queue.handle())>>>(
+        static_cast<Params>(args)...);
     check_launch(static_cast<int>(cudaGetLastError()), name);
 }
 
@@ -55,7 +56,8 @@ __device__ __forceinline__ float fast_exp(float x) {
 __device__ __forceinline__ void copy_16_async(void* shared, const void* global, bool is_there) {
     const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
     const int n_bytes = is_there ? 16 : 0;
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(address), "l"(global), "r"(n_bytes) : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(address), "l"(global), "r"(n_bytes)
+                 : "memory");
 }
 __device__ __forceinline__ void close_copies() {
     asm volatile("cp.async.commit_group;\n" ::: "memory");
@@ -66,8 +68,8 @@ __device__ __forceinline__ void wait_for_copies() {
     asm volatile("cp.async.wait_group %0;\n" ::"n"(N) : "memory");
 }
 
-/// Four 8x8 matrices of 16-bit elements from shared memory. Lane l gives the address of row l % 8 of matrix l / 8, and
-/// gets of matrix i, in r[i], the elements 2 (l % 4) and the next of row l / 4 (PTX ISA, ldmatrix).
+/// Four 8x8 matrices of 16-bit elements from shared memory. Lane l gives the address of row l % 8 of matrix l
+/// / 8, and gets of matrix i, in r[i], the elements 2 (l % 4) and the next of row l / 4 (PTX ISA, ldmatrix).
 __device__ __forceinline__ void load_matrices(uint32_t (&r)[4], const void* row) {
     const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];\n"
@@ -85,21 +87,24 @@ __device__ __forceinline__ void load_matrices_transposed(uint32_t (&r)[4], const
 }
 
 /// c [16, 8] += a [16, 16] b [16, 8] over a warp, on the tensor cores: 16-bit operands, f32 sums (PTX ISA,
-/// mma.m16n8k16). With g = lane / 4 and t = lane % 4: a[0], a[1] hold columns 2t, 2t + 1 of rows g and g + 8, a[2], a[3]
-/// columns 2t + 8, 2t + 9 of the same; b[0], b[1] hold rows 2t, 2t + 1 and 2t + 8, 2t + 9 of column g; c[0], c[1] are
-/// columns 2t, 2t + 1 of row g, c[2], c[3] of row g + 8.
+/// mma.m16n8k16). With g = lane / 4 and t = lane % 4: a[0], a[1] hold columns 2t, 2t + 1 of rows g and g + 8,
+/// a[2], a[3] columns 2t + 8, 2t + 9 of the same; b[0], b[1] hold rows 2t, 2t + 1 and 2t + 8, 2t + 9 of
+/// column g; c[0], c[1] are columns 2t, 2t + 1 of row g, c[2], c[3] of row g + 8.
 template <bool Bf16>
-__device__ __forceinline__ void multiply_tile(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+__device__ __forceinline__ void multiply_tile(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
+                                              uint32_t b1) {
     if constexpr (Bf16) {
-        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-                     "{%0,%1,%2,%3};\n"
-                     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+        asm volatile(
+            "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+            "{%0,%1,%2,%3};\n"
+            : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
     } else {
-        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-                     "{%0,%1,%2,%3};\n"
-                     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+        asm volatile(
+            "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+            "{%0,%1,%2,%3};\n"
+            : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
     }
 }
 
@@ -125,8 +130,8 @@ __device__ __forceinline__ float warp_max(float value) {
     return value;
 }
 
-/// The sum over the threads of a block of whole warps, the same bits in every thread. `slots`: a float a warp, in
-/// shared memory; it may be used again after the next __syncthreads().
+/// The sum over the threads of a block of whole warps, the same bits in every thread. `slots`: a float a
+/// warp, in shared memory; it may be used again after the next __syncthreads().
 __device__ __forceinline__ float block_sum(float value, float* slots) {
     const int warp = static_cast<int>(threadIdx.x) / warp_size;
     const int n_warps = static_cast<int>(blockDim.x) / warp_size;
@@ -173,7 +178,8 @@ __host__ __device__ constexpr int64_t ceil_div(int64_t n, int64_t unit) {
     return (n + unit - 1) / unit;
 }
 
-/// Threads of a block that goes through `n` items: whole warps, no more than there are items, nor than `most`.
+/// Threads of a block that goes through `n` items: whole warps, no more than there are items, nor than
+/// `most`.
 constexpr int threads_for(int64_t n, int most) {
     return n >= most ? most : static_cast<int>(ceil_div(n > 0 ? n : 1, warp_size)) * warp_size;
 }

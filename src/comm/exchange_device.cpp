@@ -18,9 +18,10 @@ class LocalExchange final : public Exchange {
                  float* y) override {
         if (setup_.skip_products) return;
         const PhaseScope products(setup_.timer, Phase::experts);
-        kernels::expert_mlp(x, routing.n_tokens,
-                            kernels::ChosenExperts{routing.experts.data(), routing.weights.data(), routing.k, 0},
-                            weights, y, setup_.stream);
+        kernels::expert_mlp(
+            x, routing.n_tokens,
+            kernels::ChosenExperts{routing.experts.data(), routing.weights.data(), routing.k, 0}, weights, y,
+            setup_.stream);
     }
     int64_t internode_bytes_sent() const override { return 0; }
 
@@ -28,8 +29,8 @@ class LocalExchange final : public Exchange {
     const ExchangeSetup setup_;
 };
 
-/// An exchange in the host's memory, between ranks with GPUs: tokens and routing come out, sums go in, and the
-/// products, which run_experts() stages, run on the GPU.
+/// An exchange in the host's memory, between ranks with GPUs: tokens and routing come out, sums go in, and
+/// the products, which run_experts() stages, run on the GPU.
 class StagedExchange final : public Exchange {
   public:
     StagedExchange(std::unique_ptr<Exchange> host, const ExchangeSetup& setup)
@@ -70,8 +71,8 @@ std::unique_ptr<Exchange> make_staged_exchange(std::unique_ptr<Exchange> host, c
     return std::make_unique<StagedExchange>(std::move(host), setup);
 }
 
-void run_staged_experts(const ExchangeSetup& setup, const float* x, int64_t n_rows, const kernels::ExpertRows& rows,
-                        const kernels::ExpertWeights& weights, float* out) {
+void run_staged_experts(const ExchangeSetup& setup, const float* x, int64_t n_rows,
+                        const kernels::ExpertRows& rows, const kernels::ExpertWeights& weights, float* out) {
     device::Stream& stream = setup.stream;
     const size_t n_bytes = float_bytes(n_rows * setup.hidden_size);
     auto* device_x =

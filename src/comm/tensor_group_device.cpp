@@ -6,8 +6,8 @@
 namespace mixserve::comm {
 namespace {
 
-/// Rows in device memory, which travel through the host: `host` is the group of the same ranks there. A group of one
-/// rank copies nothing out.
+/// Rows in device memory, which travel through the host: `host` is the group of the same ranks there. A group
+/// of one rank copies nothing out.
 class StagedTensorGroup final : public TensorGroup {
   public:
     StagedTensorGroup(std::unique_ptr<TensorGroup> host, device::Stream& stream)
@@ -49,8 +49,8 @@ class StagedTensorGroup final : public TensorGroup {
             copy_out(staged, sum, reduction_.n_values());
             sum_.resize(static_cast<size_t>(n));
             host_->finish_reduce(sum_.data(), false);
-            auto* arrived = reinterpret_cast<float*>(
-                stream_.device_scratch(device::ScratchSlot::staging_in, bytes(n)));
+            auto* arrived =
+                reinterpret_cast<float*>(stream_.device_scratch(device::ScratchSlot::staging_in, bytes(n)));
             stream_.upload(arrived, sum_.data(), bytes(n));
             sum = arrived;
         }

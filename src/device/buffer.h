@@ -6,13 +6,13 @@
 
 namespace mixserve::device {
 
-/// Where memory lies: this process's own, the same page-locked (so that a GPU copies from it while the host goes
-/// on), or the GPU's, which the host must not touch.
+/// Where memory lies: this process's own, the same page-locked (so that a GPU copies from it while the host
+/// goes on), or the GPU's, which the host must not touch.
 enum class Memory : uint8_t { host, pinned, device };
 
-/// Memory for weights, caches and activations, 4 KiB aligned (device memory: 16 bytes at least; large host memory on
-/// huge pages where the system grants them). Not initialised: pages become resident when first written. Throws Error
-/// naming the size when there is no memory.
+/// Memory for weights, caches and activations, 4 KiB aligned (device memory: 16 bytes at least; large host
+/// memory on huge pages where the system grants them). Not initialised: pages become resident when first
+/// written. Throws Error naming the size when there is no memory.
 class Buffer {
   public:
     Buffer() = default;

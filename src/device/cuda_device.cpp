@@ -1,5 +1,5 @@
-// The GPU by CUDA's runtime, which is linked statically and looks for the driver when it is first asked: so a build
-// with CUDA runs on machines without one.
+// The GPU by CUDA's runtime, which is linked statically and looks for the driver when it is first asked: so a
+// build with CUDA runs on machines without one.
 
 #include <cuda_runtime_api.h>
 
@@ -17,8 +17,8 @@
 namespace mixserve::device {
 namespace {
 
-/// What the process has allocated on the GPU, for its high-water mark. (cudaMalloc is called only when a buffer is
-/// made or grows, never inside a step that has been like this before.)
+/// What the process has allocated on the GPU, for its high-water mark. (cudaMalloc is called only when a
+/// buffer is made or grows, never inside a step that has been like this before.)
 class Allocations {
   public:
     void add(void* data, size_t n_bytes) {
@@ -82,9 +82,11 @@ GpuProperties properties_of(int index) {
 const char* remedy_of(cudaError_t code) {
     switch (code) {
         case cudaErrorMemoryAllocation:
-            return "the GPU is full: give a smaller --kv-cache-memory or --max-num-batched-tokens, or more ranks";
+            return "the GPU is full: give a smaller --kv-cache-memory or --max-num-batched-tokens, or more "
+                   "ranks";
         case cudaErrorInsufficientDriver:
-            return "the driver is older than the CUDA that this was built with: ask for a newer driver, or build "
+            return "the driver is older than the CUDA that this was built with: ask for a newer driver, or "
+                   "build "
                    "with the CUDA that fits it";
         case cudaErrorNoDevice:
         case cudaErrorInvalidDevice:
@@ -108,8 +110,10 @@ const char* remedy_of(cudaError_t code) {
 void check_cuda(int error, const char* call) {
     const auto code = static_cast<cudaError_t>(error);
     if (code == cudaSuccess) return;
-    const std::string gpu = in_use() ? fmt::format("{} {}", in_use()->name, in_use()->uuid.substr(0, 8)) : "no GPU yet";
-    fail("{}: {} ({}), on {}; {}", call, cudaGetErrorString(code), cudaGetErrorName(code), gpu, remedy_of(code));
+    const std::string gpu =
+        in_use() ? fmt::format("{} {}", in_use()->name, in_use()->uuid.substr(0, 8)) : "no GPU yet";
+    fail("{}: {} ({}), on {}; {}", call, cudaGetErrorString(code), cudaGetErrorName(code), gpu,
+         remedy_of(code));
 }
 
 GpuSurvey survey_gpus() {
@@ -117,11 +121,10 @@ GpuSurvey survey_gpus() {
     int n_gpus = 0;
     const cudaError_t code = cudaGetDeviceCount(&n_gpus);
     if (code != cudaSuccess) {
-        survey.why_none =
-            code == cudaErrorInsufficientDriver
-                ? fmt::format("there is no NVIDIA driver, or one older than CUDA {}.{}", CUDART_VERSION / 1000,
-                              CUDART_VERSION % 1000 / 10)
-                : fmt::format("cudaGetDeviceCount: {}", cudaGetErrorString(code));
+        survey.why_none = code == cudaErrorInsufficientDriver
+                              ? fmt::format("there is no NVIDIA driver, or one older than CUDA {}.{}",
+                                            CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10)
+                              : fmt::format("cudaGetDeviceCount: {}", cudaGetErrorString(code));
         cudaGetLastError();  // forgotten: this program goes on without a GPU
         return survey;
     }
@@ -157,25 +160,28 @@ void* gpu_allocate(size_t n_bytes, Memory memory) {
     void* data = nullptr;
     if (memory == Memory::pinned) {
         const cudaError_t code = cudaMallocHost(&data, n_bytes);
-        require(code == cudaSuccess,
-                "cudaMallocHost of {} bytes: {}; page-locked memory may be limited here (ulimit -l, or the job's "
-                "memory)",
-                n_bytes, cudaGetErrorString(code));
+        require(
+            code == cudaSuccess,
+            "cudaMallocHost of {} bytes: {}; page-locked memory may be limited here (ulimit -l, or the job's "
+            "memory)",
+            n_bytes, cudaGetErrorString(code));
         return data;
     }
     const cudaError_t code = cudaMalloc(&data, n_bytes);
     if (code != cudaSuccess) {
         const GpuMemory now = gpu_memory();
-        fail("cudaMalloc of {} bytes: {}, on {}, which has {} of {} bytes free and {} in use by this rank; {}",
-             n_bytes, cudaGetErrorString(code), gpu_in_use().name, now.free_bytes, now.total_bytes,
-             allocations().n_bytes(), remedy_of(code));
+        fail(
+            "cudaMalloc of {} bytes: {}, on {}, which has {} of {} bytes free and {} in use by this rank; {}",
+            n_bytes, cudaGetErrorString(code), gpu_in_use().name, now.free_bytes, now.total_bytes,
+            allocations().n_bytes(), remedy_of(code));
     }
     allocations().add(data, n_bytes);
     return data;
 }
 
 void gpu_free(void* data, Memory memory) noexcept {
-    // What is enqueued may still use it. Errors of that work show here too; the next call that may throw tells them.
+    // What is enqueued may still use it. Errors of that work show here too; the next call that may throw
+    // tells them.
     cudaDeviceSynchronize();
     if (memory == Memory::pinned) {
         cudaFreeHost(data);

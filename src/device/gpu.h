@@ -8,9 +8,9 @@
 
 #include "device/buffer.h"
 
-/// The border to the GPU's runtime. What is declared here has three implementations, of which a program links one:
-/// CUDA's (cuda_device.cpp), none (gpu_absent.cpp, in builds without CUDA), and the emulator that the tests run the
-/// GPU's code on where there is no GPU (tests/emulator).
+/// The border to the GPU's runtime. What is declared here has three implementations, of which a program links
+/// one: CUDA's (cuda_device.cpp), none (gpu_absent.cpp, in builds without CUDA), and the emulator that the
+/// tests run the GPU's code on where there is no GPU (tests/emulator).
 ///
 /// A failed call throws Error, which names the call, the GPU and what to do.
 namespace mixserve::device {
@@ -24,8 +24,8 @@ struct GpuProperties {
     int64_t l2_bytes = 0;
 };
 
-/// The GPUs that the driver shows to this process. Never throws: without driver or GPU it is empty and `why_none` says
-/// why.
+/// The GPUs that the driver shows to this process. Never throws: without driver or GPU it is empty and
+/// `why_none` says why.
 struct GpuSurvey {
     std::vector<GpuProperties> gpus;
     std::string why_none;
@@ -63,7 +63,8 @@ class GpuQueue {
     GpuQueue(GpuQueue&&) noexcept;
     GpuQueue& operator=(GpuQueue&&) noexcept;
 
-    /// Host to device. Pinned memory must stay as it is until the copy is done; other memory may be used at once.
+    /// Host to device. Pinned memory must stay as it is until the copy is done; other memory may be used at
+    /// once.
     void copy_in(void* device, const void* host, size_t n_bytes);
     /// Device to host: there after synchronize().
     void copy_out(void* host, const void* device, size_t n_bytes);

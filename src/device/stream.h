@@ -11,8 +11,8 @@
 
 namespace mixserve::device {
 
-/// What device scratch is used for. A slot's memory may be used by one operation at a time; operations that run
-/// inside others have slots of their own.
+/// What device scratch is used for. A slot's memory may be used by one operation at a time; operations that
+/// run inside others have slots of their own.
 enum class ScratchSlot : uint8_t {
     operands,
     partial_sums,
@@ -31,8 +31,8 @@ enum class Backend : uint8_t { cpu, cuda };
 
 /// Where a rank's arithmetic runs, in order: on the CPU a team of threads that finishes each call before it
 /// returns; on a GPU a queue, into which calls put their work and return. Kernels take one by reference; the
-/// engine makes one per rank. With a GPU, what kernels work on is device memory (memory()), and the threads are
-/// there for what the host does.
+/// engine makes one per rank. With a GPU, what kernels work on is device memory (memory()), and the threads
+/// are there for what the host does.
 ///
 /// Idle threads spin for some microseconds, then yield, then sleep, so that the hundreds of small calls of a
 /// step start at once and a team that waits takes nothing from its neighbours. With one thread every call is

@@ -8,7 +8,8 @@
 
 namespace mixserve::device {
 
-/// Page-locked pieces of memory in turn, through which bytes go to the GPU while the host prepares the next piece.
+/// Page-locked pieces of memory in turn, through which bytes go to the GPU while the host prepares the next
+/// piece.
 class UploadRing {
   public:
     explicit UploadRing(int n_pieces = 4) : pieces_(static_cast<size_t>(n_pieces)) {}

@@ -15,8 +15,8 @@ device::Stream make_stream(const ParallelOptions& options) {
     return {options.n_threads, device::GpuQueue()};
 }
 
-/// Bytes of what is free that a rank may take for its cache; the rest is for activations (and on the host, the page
-/// cache).
+/// Bytes of what is free that a rank may take for its cache; the rest is for activations (and on the host,
+/// the page cache).
 int64_t share_of_free_memory(const comm::Topology& topology, const ParallelOptions& options) {
     constexpr double share = 0.8;
     if (options.backend == device::Backend::cuda) {
@@ -25,7 +25,8 @@ int64_t share_of_free_memory(const comm::Topology& topology, const ParallelOptio
     }
     const std::string& host = topology.hosts[static_cast<size_t>(topology.world.rank())];
     const auto n_here = std::count(topology.hosts.begin(), topology.hosts.end(), host);
-    return static_cast<int64_t>(share * static_cast<double>(available_memory_bytes()) / static_cast<double>(n_here));
+    return static_cast<int64_t>(share * static_cast<double>(available_memory_bytes()) /
+                                static_cast<double>(n_here));
 }
 
 /// Blocks of the KV cache that every rank can give: from the stated bytes, or from a share of the memory that
@@ -72,6 +73,11 @@ RankModel::RankModel(const model::ModelConfig& config, const comm::Topology& top
     topology.world.barrier();  // all weights are in memory before anyone measures what is left
     kv_cache_ = model::make_kv_cache(config_, layout_, agree_kv_blocks(config_, layout_, topology, options),
                                      options.kv_block_size, options.kv_cache_dtype, stream_.memory());
+    if (stream_.gpu() != nullptr) {
+        // Benchmarks attend to positions that nobody wrote.
+        for (device::Buffer& layer : kv_cache_.storage)
+            stream_.gpu()->clear(layer.data(), layer.size());
+    }
     if (options.strategy == comm::Strategy::tp_pp && topology.n_nodes > 1) {
         link_ = std::make_unique<comm::PipelineLink>(topology);
     }

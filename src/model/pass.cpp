@@ -49,7 +49,8 @@ Pass::Pass(const PassContext& context, const Batch& batch, Activations& activati
         kv_head_of_.push_back(static_cast<int32_t>(h / q_per_kv - c_.layout.kv_heads.begin));
     }
     numbers_ = place_numbers(batch, activations, context.stream);
-    attention_ = kernels::plan_attention(batch.sequences, kv_head_of_, context.kv_cache.layers.at(0), context.stream);
+    attention_ =
+        kernels::plan_attention(batch.sequences, kv_head_of_, context.kv_cache.layers.at(0), context.stream);
 }
 
 float* Pass::floats(device::Buffer& buffer, int64_t n) const {
@@ -63,7 +64,8 @@ void Pass::embed() {
     const int64_t hidden = c_.config.hidden_size;
     // Each row comes from the one rank that holds it; the others add zeros, so that the sum is exact.
     float* rows = c_.group.start_reduce(n_tokens_, hidden);
-    kernels::embed_rows(c_.weights.embedding.weight, c_.layout.vocabulary.begin, numbers_.tokens, rows, c_.stream);
+    kernels::embed_rows(c_.weights.embedding.weight, c_.layout.vocabulary.begin, numbers_.tokens, rows,
+                        c_.stream);
     c_.group.finish_reduce(floats(a_.x, n_owned() * hidden), false);
 }
 
@@ -115,10 +117,11 @@ void Pass::norm_all_heads(std::span<const float> q_weight, std::span<const float
                             c_.stream);
     const float* all = c_.group.finish_gather();
 
-    const auto scale = [&](float* x, std::span<const float> weight, int64_t total_width, const float* all_sums) {
+    const auto scale = [&](float* x, std::span<const float> weight, int64_t total_width,
+                           const float* all_sums) {
         kernels::scale_by_sums(x, qkv_stride_, n_tokens_,
-                               {weight.data(), static_cast<int64_t>(weight.size()), total_width, all_sums, n_ranks,
-                                2 * n_tokens_, 2, static_cast<float>(config.rms_norm_eps)},
+                               {weight.data(), static_cast<int64_t>(weight.size()), total_width, all_sums,
+                                n_ranks, 2 * n_tokens_, 2, static_cast<float>(config.rms_norm_eps)},
                                c_.stream);
     };
     scale(qkv, q_weight, config.q_size(), all);
@@ -132,7 +135,8 @@ void Pass::clip_qkv(double limit) {
 void Pass::rotate() {
     const int64_t n_heads = (q_width_ + kv_width_) / c_.config.head_dim;  // queries and keys lie side by side
     kernels::apply_rope(a_.qkv.as<float>().data(), qkv_stride_, n_heads, c_.config.head_dim,
-                        numbers_.positions, c_.rope.cos.as<float>().data(), c_.rope.sin.as<float>().data(), c_.stream);
+                        numbers_.positions, c_.rope.cos.as<float>().data(), c_.rope.sin.as<float>().data(),
+                        c_.stream);
 }
 
 void Pass::attend(const LayerWeights& layer) {
@@ -141,8 +145,9 @@ void Pass::attend(const LayerWeights& layer) {
     const float* qkv = a_.qkv.as<float>().data();
     kernels::store_kv(qkv + q_width_, qkv + q_width_ + kv_width_, qkv_stride_, attention_, cache, c_.stream);
     const float scale = 1.0f / std::sqrt(static_cast<float>(c_.config.head_dim));
-    kernels::paged_attention(qkv, qkv_stride_, scale, c_.config.sliding_window[static_cast<size_t>(layer.index)],
-                             attention_, cache, floats(a_.attention, n_tokens_ * q_width_), c_.stream);
+    kernels::paged_attention(qkv, qkv_stride_, scale,
+                             c_.config.sliding_window[static_cast<size_t>(layer.index)], attention_, cache,
+                             floats(a_.attention, n_tokens_ * q_width_), c_.stream);
 }
 
 void Pass::project_out(const LayerWeights& layer) {

@@ -55,7 +55,9 @@ class Loader {
     Vector placed_vector(const std::string& name, int64_t size, Range range) {
         return placed(vector(name, size, range));
     }
-    Vector placed_vector(const std::string& name, int64_t size) { return placed_vector(name, size, {0, size}); }
+    Vector placed_vector(const std::string& name, int64_t size) {
+        return placed_vector(name, size, {0, size});
+    }
 
     /// Rows `range` of a stored matrix [n_rows, n_columns]. Stored transposed, rows are inputs, else outputs.
     Matrix matrix(const std::string& name, int64_t n_rows, int64_t n_columns, Range range, bool transposed) {
@@ -80,7 +82,8 @@ class Loader {
                           part.name, mixserve::name(info.dtype), parts[0].name, mixserve::name(dtype));
             n_rows += part.range.size();
         }
-        Matrix m{device::Buffer(static_cast<size_t>(n_rows * n_columns * size_of(dtype)), stream_.memory()), {}};
+        Matrix m{device::Buffer(static_cast<size_t>(n_rows * n_columns * size_of(dtype)), stream_.memory()),
+                 {}};
         std::byte* cursor = m.storage.data();
         for (const Part& part : parts) {
             const int64_t offset[] = {part.range.begin, 0};
@@ -109,7 +112,8 @@ class Loader {
         const int64_t offset[] = {experts.begin, part.begin, 0};
         const int64_t count[] = {experts.size(), part.size(), c.hidden_size};
         device::Buffer buffer(
-            static_cast<size_t>(experts.size() * part.size() * c.hidden_size * size_of(info.dtype)), stream_.memory());
+            static_cast<size_t>(experts.size() * part.size() * c.hidden_size * size_of(info.dtype)),
+            stream_.memory());
         if (buffer.size() > 0) read(name, offset, count, info.dtype, buffer.data());
         done(static_cast<int64_t>(buffer.size()));
         return buffer;
@@ -124,8 +128,8 @@ class Loader {
     }
 
     /// A hyperslab to where it stays. `target` is contiguous.
-    void read(const std::string& name, std::span<const int64_t> offset, std::span<const int64_t> count, DType dtype,
-              std::byte* target) {
+    void read(const std::string& name, std::span<const int64_t> offset, std::span<const int64_t> count,
+              DType dtype, std::byte* target) {
         if (stream_.gpu() == nullptr) return source_.read(name, offset, count, target);
         int64_t n_bytes = size_of(dtype);
         for (const int64_t n : count)
@@ -182,7 +186,8 @@ LayerWeights load_layer(const ModelConfig& c, const RankLayout& layout, int64_t 
     w.index = index;
     w.sparse = c.sparse[static_cast<size_t>(index)];
     w.input_norm = loader.placed_vector(names.prefix + "input_layernorm.weight", c.hidden_size);
-    w.post_attention_norm = loader.placed_vector(names.prefix + "post_attention_layernorm.weight", c.hidden_size);
+    w.post_attention_norm =
+        loader.placed_vector(names.prefix + "post_attention_layernorm.weight", c.hidden_size);
     const Loader::Part parts[] = {{attention + "q_proj.weight", c.q_size(), q},
                                   {attention + "k_proj.weight", c.kv_size(), kv},
                                   {attention + "v_proj.weight", c.kv_size(), kv}};

@@ -78,7 +78,7 @@ struct Weights {
     Matrix embedding;  // [vocabulary/p, H]
     std::vector<LayerWeights> layers;
     Vector final_norm;  // [H]
-    Matrix lm_head;  // [vocabulary/p, H]; with tied embeddings `lm_head_weight` is the embedding's
+    Matrix lm_head;     // [vocabulary/p, H]; with tied embeddings `lm_head_weight` is the embedding's
     kernels::Weight lm_head_weight;
     int64_t n_bytes = 0;
 };
@@ -86,8 +86,8 @@ struct Weights {
 /// Called after each tensor with the bytes loaded so far on this rank.
 using LoadProgress = std::function<void(int64_t n_bytes)>;
 
-/// Reads this rank's hyperslabs; on a GPU in pieces through page-locked memory, each copied while the next is read.
-/// UsageError names a tensor that is missing or has the wrong shape.
+/// Reads this rank's hyperslabs; on a GPU in pieces through page-locked memory, each copied while the next is
+/// read. UsageError names a tensor that is missing or has the wrong shape.
 Weights load_weights(const ModelConfig& config, const RankLayout& layout, const WeightSource& source,
                      device::Stream& stream, const LoadProgress& progress = {});
 

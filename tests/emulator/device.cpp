@@ -1,6 +1,8 @@
 // A GPU's runtime without a GPU, strict where the real one is lenient:
-//  - device memory is forbidden to the host: a kernel's argument that is read on the host ends the test at once;
-//  - what is enqueued runs when the host waits for it, and not before; copies from pinned memory read it only then;
+//  - device memory is forbidden to the host: a kernel's argument that is read on the host ends the test at
+//  once;
+//  - what is enqueued runs when the host waits for it, and not before; copies from pinned memory read it only
+//  then;
 //  - fresh device memory holds NaN, and each allocation ends at a forbidden page.
 
 #include <sys/mman.h>
@@ -31,7 +33,8 @@ size_t pages_of(size_t n_bytes) {
 class Arena {
   public:
     Arena() {
-        void* memory = mmap(nullptr, arena_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        void* memory =
+            mmap(nullptr, arena_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         require(memory != MAP_FAILED, "no addresses for the emulated GPU's memory");
         base_ = static_cast<std::byte*>(memory);
     }
@@ -264,7 +267,8 @@ void GpuEvent::record(GpuQueue& queue) {
     impl_->place = impl_->queue->n_enqueued;
 }
 void GpuEvent::wait() {
-    if (impl_->queue != nullptr && WorkQueue::all().contains(impl_->queue)) impl_->queue->run_until(impl_->place);
+    if (impl_->queue != nullptr && WorkQueue::all().contains(impl_->queue))
+        impl_->queue->run_until(impl_->place);
 }
 void GpuEvent::hold_back(GpuQueue& queue) const {
     static_cast<WorkQueue*>(queue.handle())->add([event = *impl_] {

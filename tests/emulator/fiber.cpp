@@ -15,8 +15,8 @@ constexpr size_t stack_bytes = 256 << 10;
 }  // namespace
 
 #if defined(__x86_64__)
-// What a call keeps goes to the stack, and the other stack's comes back. ucontext would ask the kernel for the mask of
-// signals each time, and a block's threads wait for each other all the time.
+// What a call keeps goes to the stack, and the other stack's comes back. ucontext would ask the kernel for
+// the mask of signals each time, and a block's threads wait for each other all the time.
 extern "C" void mixserve_switch_stack(void** own, void* other);
 asm(R"(
 .text
@@ -60,8 +60,8 @@ struct Fiber::Context {
 void Fiber::start(std::function<void()> body) {
     body_ = std::move(body);
     ended_ = false;
-    // As mixserve_switch_stack leaves it: r15, r14, r13, r12, rbx, rbp, then where it returns to, with the stack at a
-    // multiple of 16 bytes.
+    // As mixserve_switch_stack leaves it: r15, r14, r13, r12, rbx, rbp, then where it returns to, with the
+    // stack at a multiple of 16 bytes.
     auto* top = reinterpret_cast<uint64_t*>(stack_ + stack_bytes - 72);
     top[0] = top[1] = top[2] = top[4] = top[5] = 0;
     top[3] = reinterpret_cast<uint64_t>(this);

@@ -100,7 +100,8 @@ class Block {
         warp.what = what;
         const uint32_t generation = warp.generation;
         Lanes& lanes = warp.lanes[generation & 1U];
-        if (n_words > 0) std::memcpy(lanes.words[self->lane], words, static_cast<size_t>(n_words) * sizeof(uint64_t));
+        if (n_words > 0)
+            std::memcpy(lanes.words[self->lane], words, static_cast<size_t>(n_words) * sizeof(uint64_t));
         if (++warp.n_arrived == 32) {
             warp.n_arrived = 0;
             ++warp.generation;
@@ -112,8 +113,8 @@ class Block {
     }
 
     [[noreturn]] void die(const std::string& why) const {
-        std::fprintf(stderr, "emulator: kernel %s, block (%u, %u, %u): %s\n", name_, block_index.x, block_index.y,
-                     block_index.z, why.c_str());
+        std::fprintf(stderr, "emulator: kernel %s, block (%u, %u, %u): %s\n", name_, block_index.x,
+                     block_index.y, block_index.z, why.c_str());
         std::abort();
     }
 
@@ -183,7 +184,8 @@ class Block {
 class SharedMemory {
   public:
     explicit SharedMemory(size_t n_bytes) : size_((n_bytes + page - 1) / page * page) {
-        void* memory = mmap(nullptr, size_ + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        void* memory =
+            mmap(nullptr, size_ + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (memory == MAP_FAILED) throw std::runtime_error("no memory for a block");
         begin_ = static_cast<std::byte*>(memory);
         mprotect(begin_ + size_, page, PROT_NONE);
@@ -217,7 +219,8 @@ void enqueue(const char* name, device::GpuQueue& queue, dim3 grid, int n_threads
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
     constexpr size_t most_shared = 227 << 10;  // of a block on sm_90
     if (n_threads < 1 || n_threads > 1024 || shared_bytes > most_shared || grid.y > 65535 || grid.z > 65535) {
-        std::fprintf(stderr, "emulator: %s: a launch that no GPU takes: %d threads, %zu bytes, grid %u %u %u\n", name,
+        std::fprintf(stderr,
+                     "emulator: %s: a launch that no GPU takes: %d threads, %zu bytes, grid %u %u %u\n", name,
                      n_threads, shared_bytes, grid.x, grid.y, grid.z);
         std::abort();
     }
@@ -255,7 +258,8 @@ namespace mixserve::simt {
 using emulator::Lanes;
 
 void copy_16_async(void* shared, const void* global, bool is_there) {
-    if (reinterpret_cast<uintptr_t>(shared) % 16 != 0 || (is_there && reinterpret_cast<uintptr_t>(global) % 16 != 0))
+    if (reinterpret_cast<uintptr_t>(shared) % 16 != 0 ||
+        (is_there && reinterpret_cast<uintptr_t>(global) % 16 != 0))
         emulator::block().die("cp.async of 16 bytes at an address that is not a multiple of 16");
     emulator::own_state().copies.push_back({shared, global, is_there});
 }

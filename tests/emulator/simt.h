@@ -1,10 +1,10 @@
 #pragma once
 
-/// CUDA's language for a C++ compiler: the threads of a block run one after the other on fibers, each until it waits
-/// for others (a barrier, a warp's exchange), in rising order in one block and in falling order in the next, so that a
-/// missing barrier shows. The tests run the GPU's kernels on it where there is no GPU. Slow, and exact about what a
-/// kernel may do: lanes that miss a warp's exchange, or a barrier that not all reach, end the program with a message.
-/// What it cannot show: races inside a warp, and how fast anything is.
+/// CUDA's language for a C++ compiler: the threads of a block run one after the other on fibers, each until
+/// it waits for others (a barrier, a warp's exchange), in rising order in one block and in falling order in
+/// the next, so that a missing barrier shows. The tests run the GPU's kernels on it where there is no GPU.
+/// Slow, and exact about what a kernel may do: lanes that miss a warp's exchange, or a barrier that not all
+/// reach, end the program with a message. What it cannot show: races inside a warp, and how fast anything is.
 
 #include <bit>
 #include <cmath>
@@ -57,7 +57,8 @@ void enqueue(const char* name, device::GpuQueue& queue, dim3 grid, int n_threads
              std::function<void()> thread);
 
 void block_barrier();
-/// What each lane of the warp gives, to be read by all until the warp's next exchange. `what` names the operation.
+/// What each lane of the warp gives, to be read by all until the warp's next exchange. `what` names the
+/// operation.
 struct Lanes {
     uint64_t words[32][8];
 };

@@ -77,7 +77,8 @@ void expect_equal(const GoldenCase& golden, const RunOutput& out, const model::M
 
 }  // namespace
 
-void check_checkpoint(const std::filesystem::path& folder, const GoldenLimits& limits, const LayoutChoice& choice) {
+void check_checkpoint(const std::filesystem::path& folder, const GoldenLimits& limits,
+                      const LayoutChoice& choice) {
     const std::vector<GoldenCase> cases = read_golden((folder / "golden.h5").string());
     ASSERT_FALSE(cases.empty());
     const ConvertedModel converted(folder);
@@ -94,7 +95,8 @@ void check_checkpoint(const std::filesystem::path& folder, const GoldenLimits& l
         for (size_t i = 0; i < mine.size() && model.layout().has_head; ++i) {
             GoldenCase golden = cases[mine[i]];
             golden.greedy.resize(static_cast<size_t>(limits.n_greedy));
-            expect_equal(golden, outputs[i], model.config(), limits, layout + ", case " + std::to_string(mine[i]));
+            expect_equal(golden, outputs[i], model.config(), limits,
+                         layout + ", case " + std::to_string(mine[i]));
         }
         ++n_checked;
     });

@@ -38,9 +38,9 @@ test::GoldenLimits small_steps() {
     return limits;
 }
 
-/// Steps of many rows: operands are rounded to bf16, by 2^-9 of their size. A forward pass of L layers has 4 L + 1
-/// products one after the other; rounding errors of independent sign grow like the root of their number, and twice
-/// that is allowed, in the norm of all logits.
+/// Steps of many rows: operands are rounded to bf16, by 2^-9 of their size. A forward pass of L layers has 4
+/// L + 1 products one after the other; rounding errors of independent sign grow like the root of their
+/// number, and twice that is allowed, in the norm of all logits.
 test::GoldenLimits large_steps(int64_t n_layers) {
     test::GoldenLimits limits;
     limits.n_greedy = 1;

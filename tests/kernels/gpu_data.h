@@ -25,7 +25,8 @@ inline device::Stream& gpu_stream() {
 template <class T>
 class OnGpu {
   public:
-    explicit OnGpu(std::span<const T> values) : n_(values.size()), memory_(values.size_bytes(), device::Memory::device) {
+    explicit OnGpu(std::span<const T> values)
+        : n_(values.size()), memory_(values.size_bytes(), device::Memory::device) {
         gpu_stream().gpu()->copy_in(memory_.data(), values.data(), values.size_bytes());
     }
     explicit OnGpu(const std::vector<T>& values) : OnGpu(std::span<const T>(values)) {}
@@ -67,6 +68,6 @@ inline double norm_distance(std::span<const float> actual, std::span<const float
 }  // namespace mixserve::test
 
 /// Skips the test, with the reason, where there is no GPU to run it on.
-#define MIXSERVE_NEEDS_GPU()                                                                       \
-    if (const auto survey = ::mixserve::device::survey_gpus(); survey.gpus.empty())                \
+#define MIXSERVE_NEEDS_GPU()                                                        \
+    if (const auto survey = ::mixserve::device::survey_gpus(); survey.gpus.empty()) \
     GTEST_SKIP() << "no GPU: " << survey.why_none

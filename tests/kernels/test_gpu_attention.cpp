@@ -24,8 +24,8 @@ struct Part {
     int64_t first_position, n_tokens;
 };
 
-/// A step's sequences over one pool of blocks in a random order. Contexts are filled by storing all their keys and
-/// values, in the CPU's cache and in the GPU's.
+/// A step's sequences over one pool of blocks in a random order. Contexts are filled by storing all their
+/// keys and values, in the CPU's cache and in the GPU's.
 class Step {
   public:
     Step(const Shape& shape, const std::vector<Part>& parts) : s_(shape) {
@@ -81,12 +81,12 @@ class Step {
         const std::vector<float> q = random_floats(static_cast<size_t>(n_rows_ * stride), 32);
         const float scale = 1.0F / std::sqrt(static_cast<float>(s_.head_dim));
         std::vector<float> expected(static_cast<size_t>(n_rows_ * q_width), NAN);
-        paged_attention(q.data(), stride, s_.n_heads, kv_head_of_, scale, s_.sliding_window, sequences_, cache,
-                        expected.data(), cpu);
+        paged_attention(q.data(), stride, s_.n_heads, kv_head_of_, scale, s_.sliding_window, sequences_,
+                        cache, expected.data(), cpu);
         const OnGpu<float> gpu_q(q);
         OnGpu<float> out = unwritten(expected.size());
-        paged_attention(gpu_q.data(), stride, s_.n_heads, kv_head_of_, scale, s_.sliding_window, sequences_, gpu_cache,
-                        out.data(), gpu_stream());
+        paged_attention(gpu_q.data(), stride, s_.n_heads, kv_head_of_, scale, s_.sliding_window, sequences_,
+                        gpu_cache, out.data(), gpu_stream());
         EXPECT_LE(norm_distance(out.read(), expected), tolerance);
     }
 
@@ -100,8 +100,8 @@ class Step {
 };
 
 std::string describe(const Shape& s) {
-    return fmt::format("{} heads on {}, dim {}, blocks of {}, window {}, {}", s.n_heads, s.n_kv_heads, s.head_dim,
-                       s.block_size, s.sliding_window, name(s.dtype));
+    return fmt::format("{} heads on {}, dim {}, blocks of {}, window {}, {}", s.n_heads, s.n_kv_heads,
+                       s.head_dim, s.block_size, s.sliding_window, name(s.dtype));
 }
 
 // In f32 on both sides: sums differ in their order.
@@ -113,7 +113,8 @@ TEST(GpuAttention, DecodeAgreesWithTheCpu) {
                            Shape{6, 2, 20, 8, 40, DType::f16}, Shape{3, 3, 7, 5, 0, DType::f32},
                            Shape{4, 2, 128, 16, 300, DType::bf16}, Shape{2, 2, 256, 32, 0, DType::f32}}) {
         SCOPED_TRACE(describe(s));
-        Step(s, {{0, 1}, {5, 1}, {31, 1}, {32, 1}, {255, 1}, {256, 1}, {600, 1}, {511, 2}}).check(f32_tolerance);
+        Step(s, {{0, 1}, {5, 1}, {31, 1}, {32, 1}, {255, 1}, {256, 1}, {600, 1}, {511, 2}})
+            .check(f32_tolerance);
     }
 }
 
@@ -131,7 +132,8 @@ TEST(GpuAttention, PrefillOnTensorCoresAgreesWithTheCpu) {
     for (const Shape& s : {Shape{4, 2, 64, 16, 0, DType::bf16}, Shape{2, 1, 128, 16, 0, DType::bf16},
                            Shape{2, 2, 64, 32, 20, DType::f16}, Shape{8, 1, 128, 16, 70, DType::f16}}) {
         SCOPED_TRACE(describe(s));
-        // Queries and weights are rounded to the cache's type: an error in the exponent, and one of the weights.
+        // Queries and weights are rounded to the cache's type: an error in the exponent, and one of the
+        // weights.
         const double unit = s.dtype == DType::bf16 ? 0x1p-9 : 0x1p-12;
         Step(s, {{0, 70}, {50, 1}, {30, 40}, {127, 20}, {64, 65}}).check(4 * unit);
     }

@@ -22,7 +22,8 @@ TEST(GpuElementwise, Norms) {
         rms_norm(x.data(), stride, n_rows, width, weight.data(), 1e-6F, expected.data(), width, cpu);
         const OnGpu<float> gpu_x(x), gpu_weight(weight);
         OnGpu<float> out = unwritten(expected.size());
-        rms_norm(gpu_x.data(), stride, n_rows, width, gpu_weight.data(), 1e-6F, out.data(), width, gpu_stream());
+        rms_norm(gpu_x.data(), stride, n_rows, width, gpu_weight.data(), 1e-6F, out.data(), width,
+                 gpu_stream());
         EXPECT_LE(norm_distance(out.read(), expected), 1e-6) << width;
     }
 }
@@ -33,7 +34,8 @@ TEST(GpuElementwise, NormsOfHeads) {
     for (const int64_t dim : {8, 64, 80, 128}) {
         const int64_t n_rows = 7, stride = 6 * dim;
         const std::vector<float> x = random_floats(static_cast<size_t>(n_rows * stride), 3);
-        const std::vector<float> q = random_floats(static_cast<size_t>(dim), 4), k = random_floats(static_cast<size_t>(dim), 5);
+        const std::vector<float> q = random_floats(static_cast<size_t>(dim), 4),
+                                 k = random_floats(static_cast<size_t>(dim), 5);
         std::vector<float> expected = x;
         norm_heads(expected.data(), stride, n_rows, {3, 2, dim, q.data(), k.data(), 1e-6F}, cpu);
         OnGpu<float> out(x);
@@ -79,7 +81,8 @@ TEST(GpuElementwise, Rope) {
     OnGpu<float> out(x);
     const OnGpu<int32_t> gpu_positions(positions);
     const OnGpu<float> gpu_cos(cos), gpu_sin(sin);
-    apply_rope(out.data(), stride, n_heads, dim, gpu_positions.span(), gpu_cos.data(), gpu_sin.data(), gpu_stream());
+    apply_rope(out.data(), stride, n_heads, dim, gpu_positions.span(), gpu_cos.data(), gpu_sin.data(),
+               gpu_stream());
     EXPECT_LE(norm_distance(out.read(), expected), 1e-6);
 }
 
@@ -121,10 +124,11 @@ TEST(GpuElementwise, RowsOfTables) {
         const Stored table(random_floats(static_cast<size_t>(n_table * width), 15), dtype);
         const OnGpu<std::byte> gpu_table(table.bytes);
         std::vector<float> expected(tokens.size() * static_cast<size_t>(width));
-        embed_rows({table.bytes.data(), dtype, WeightLayout::out_in, n_table, width}, 20, tokens, expected.data(), cpu);
+        embed_rows({table.bytes.data(), dtype, WeightLayout::out_in, n_table, width}, 20, tokens,
+                   expected.data(), cpu);
         OnGpu<float> out = unwritten(expected.size());
-        embed_rows({gpu_table.data(), dtype, WeightLayout::out_in, n_table, width}, 20, gpu_tokens.span(), out.data(),
-                   gpu_stream());
+        embed_rows({gpu_table.data(), dtype, WeightLayout::out_in, n_table, width}, 20, gpu_tokens.span(),
+                   out.data(), gpu_stream());
         EXPECT_TRUE(same_bits(out.read(), expected)) << name(dtype);
     }
     const std::vector<float> x = random_floats(static_cast<size_t>(n_table * width), 16);

@@ -27,7 +27,8 @@ struct Shape {
     int64_t n_rows, n_in, n_out;
 };
 
-/// |y - CPU's y| against the operand's error and both sums' roundings, each times the sum of the products' magnitudes.
+/// |y - CPU's y| against the operand's error and both sums' roundings, each times the sum of the products'
+/// magnitudes.
 void check_linear(const Shape& s, DType dtype, WeightLayout layout, bool has_bias, bool split) {
     SCOPED_TRACE(fmt::format("{} rows, {} to {}, {}, {}{}", s.n_rows, s.n_in, s.n_out, name(dtype),
                              layout == WeightLayout::out_in ? "out_in" : "in_out", has_bias ? ", bias" : ""));
@@ -40,7 +41,8 @@ void check_linear(const Shape& s, DType dtype, WeightLayout layout, bool has_bia
     const Weight weight{stored.bytes.data(), dtype, layout, s.n_out, s.n_in};
     std::vector<float> expected(static_cast<size_t>(s.n_rows * y_stride), NAN);
     device::Stream cpu(1);
-    linear(x.data(), x_stride, s.n_rows, weight, has_bias ? bias.data() : nullptr, expected.data(), y_stride, cpu);
+    linear(x.data(), x_stride, s.n_rows, weight, has_bias ? bias.data() : nullptr, expected.data(), y_stride,
+           cpu);
 
     const OnGpu<float> gpu_x(x);
     const OnGpu<std::byte> gpu_w(stored.bytes);
@@ -48,8 +50,8 @@ void check_linear(const Shape& s, DType dtype, WeightLayout layout, bool has_bia
     OnGpu<float> y = unwritten(expected.size());
     Weight gpu_weight = weight;
     gpu_weight.data = gpu_w.data();
-    linear(gpu_x.data(), x_stride, s.n_rows, gpu_weight, has_bias ? gpu_bias.data() : nullptr, y.data(), y_stride,
-           gpu_stream());
+    linear(gpu_x.data(), x_stride, s.n_rows, gpu_weight, has_bias ? gpu_bias.data() : nullptr, y.data(),
+           y_stride, gpu_stream());
     const std::vector<float> actual = y.read();
     for (int64_t r = 0; r < s.n_rows; ++r) {
         for (int64_t o = 0; o < y_stride; ++o) {
@@ -66,8 +68,8 @@ void check_linear(const Shape& s, DType dtype, WeightLayout layout, bool has_bia
             }
             const double bound = magnitude * (operand_error(dtype, split) + 2 * gamma(2 * s.n_in + 8));
             ASSERT_TRUE(within(actual[at], expected[at], bound))
-                << "row " << r << ", output " << o << ": " << actual[at] << " against " << expected[at] << ", bound "
-                << bound;
+                << "row " << r << ", output " << o << ": " << actual[at] << " against " << expected[at]
+                << ", bound " << bound;
         }
     }
 }
@@ -76,8 +78,9 @@ TEST(GpuLinear, AgreesWithTheCpu) {
     MIXSERVE_NEEDS_GPU();
     for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
         for (const WeightLayout layout : {WeightLayout::out_in, WeightLayout::in_out}) {
-            for (const Shape& s : {Shape{1, 64, 64}, Shape{3, 200, 72}, Shape{17, 24, 130}, Shape{16, 1048, 40},
-                                   Shape{5, 7, 9}, Shape{2, 64, 1}, Shape{33, 129, 66}}) {
+            for (const Shape& s :
+                 {Shape{1, 64, 64}, Shape{3, 200, 72}, Shape{17, 24, 130}, Shape{16, 1048, 40},
+                  Shape{5, 7, 9}, Shape{2, 64, 1}, Shape{33, 129, 66}}) {
                 for (const bool has_bias : {false, true}) {
                     check_linear(s, dtype, layout, has_bias, true);
                     if (HasFatalFailure()) return;
@@ -119,7 +122,8 @@ TEST(GpuLinear, RouterLogitsKeepTheirPrecisionForManyRows) {
 TEST(GpuLinear, NoRowsAreNoWork) {
     MIXSERVE_NEEDS_GPU();
     OnGpu<float> y = unwritten(4);
-    linear(nullptr, 8, 0, {nullptr, DType::bf16, WeightLayout::out_in, 4, 8}, nullptr, y.data(), 4, gpu_stream());
+    linear(nullptr, 8, 0, {nullptr, DType::bf16, WeightLayout::out_in, 4, 8}, nullptr, y.data(), 4,
+           gpu_stream());
     EXPECT_TRUE(std::isnan(y.read()[0]));
 }
 
@@ -127,7 +131,8 @@ TEST(GpuLinear, NoRowsAreNoWork) {
 struct Routed {
     std::vector<int32_t> experts;
     std::vector<float> weights;
-    Routed(int64_t n_rows, int64_t n_experts, int64_t k, bool skew) : weights(static_cast<size_t>(n_rows * k)) {
+    Routed(int64_t n_rows, int64_t n_experts, int64_t k, bool skew)
+        : weights(static_cast<size_t>(n_rows * k)) {
         std::mt19937 random(7);
         std::vector<int32_t> all(static_cast<size_t>(n_experts));
         for (int64_t r = 0; r < n_rows; ++r) {
@@ -161,8 +166,8 @@ struct MlpShape {
     bool skew;
 };
 
-/// Both forms against the CPU's, over a rank's share of the experts. The bound is on the norm of the whole: operands
-/// are rounded twice (x, and the activations), and errors of independent sign grow like their norm.
+/// Both forms against the CPU's, over a rank's share of the experts. The bound is on the norm of the whole:
+/// operands are rounded twice (x, and the activations), and errors of independent sign grow like their norm.
 void check_experts(const MlpShape& s, DType dtype, double bound) {
     SCOPED_TRACE(fmt::format("{} rows, {} of {} experts, {} x {}, {}{}", s.n_rows, s.k, s.n_experts, s.hidden,
                              s.intermediate, name(dtype), s.skew ? ", skewed" : ""));
@@ -179,9 +184,10 @@ void check_experts(const MlpShape& s, DType dtype, double bound) {
     const ExpertRows rows{host.offsets, host.rows, host.weights};
     std::vector<float> expected(x.size());
     device::Stream cpu(1);
-    expert_mlp(x.data(), s.n_rows, rows,
-               {gate.bytes.data(), up.bytes.data(), down.bytes.data(), dtype, n_local, s.hidden, s.intermediate},
-               expected.data(), cpu);
+    expert_mlp(
+        x.data(), s.n_rows, rows,
+        {gate.bytes.data(), up.bytes.data(), down.bytes.data(), dtype, n_local, s.hidden, s.intermediate},
+        expected.data(), cpu);
 
     const OnGpu<float> gpu_x(x);
     const OnGpu<std::byte> gpu_gate(gate.bytes), gpu_up(up.bytes), gpu_down(down.bytes);
@@ -194,8 +200,8 @@ void check_experts(const MlpShape& s, DType dtype, double bound) {
     const std::vector<float> actual = from_host.read();
     EXPECT_LE(norm_distance(actual, expected), bound);
     OnGpu<float> from_router = unwritten(x.size());
-    expert_mlp(gpu_x.data(), s.n_rows, ChosenExperts{chosen.data(), chosen_weights.data(), s.k, first}, weights,
-               from_router.data(), gpu_stream());
+    expert_mlp(gpu_x.data(), s.n_rows, ChosenExperts{chosen.data(), chosen_weights.data(), s.k, first},
+               weights, from_router.data(), gpu_stream());
     EXPECT_TRUE(same_bits(from_router.read(), actual)) << "sorted on the GPU or on the host";
 }
 
@@ -228,7 +234,8 @@ TEST(GpuExperts, RowsWithoutALocalExpertBecomeZero) {
     const OnGpu<float> weights(std::vector<float>{0.5F, 0.5F, 0.5F, 0.5F});
     OnGpu<float> out = unwritten(x.size());
     expert_mlp(gpu_x.data(), 2, ChosenExperts{chosen.data(), weights.data(), 2, 2},
-               ExpertWeights{gpu_w.data(), gpu_w.data(), gpu_w.data(), DType::bf16, 2, 16, 8}, out.data(), gpu_stream());
+               ExpertWeights{gpu_w.data(), gpu_w.data(), gpu_w.data(), DType::bf16, 2, 16, 8}, out.data(),
+               gpu_stream());
     const std::vector<float> values = out.read();
     EXPECT_TRUE(std::all_of(values.begin(), values.begin() + 16, [](float v) { return v == 0.0F; }));
     EXPECT_TRUE(std::any_of(values.begin() + 16, values.end(), [](float v) { return v != 0.0F; }));
@@ -236,7 +243,8 @@ TEST(GpuExperts, RowsWithoutALocalExpertBecomeZero) {
 
 TEST(GpuRouter, ChoosesAsTheCpuDoes) {
     MIXSERVE_NEEDS_GPU();
-    for (const auto& [n_rows, n_experts, k] : {std::tuple{1, 8, 2}, {70, 60, 4}, {9, 128, 8}, {5, 512, 10}, {3, 4, 4}}) {
+    for (const auto& [n_rows, n_experts, k] :
+         {std::tuple{1, 8, 2}, {70, 60, 4}, {9, 128, 8}, {5, 512, 10}, {3, 4, 4}}) {
         for (const bool renormalize : {false, true}) {
             std::vector<float> logits = random_floats(static_cast<size_t>(n_rows * n_experts), 21, 3.0F);
             for (size_t i = 0; i < logits.size(); i += 3)
@@ -244,12 +252,13 @@ TEST(GpuRouter, ChoosesAsTheCpuDoes) {
             std::vector<int32_t> experts(static_cast<size_t>(n_rows * k));
             std::vector<float> weights(experts.size());
             device::Stream cpu(1);
-            route_top_k(logits.data(), n_rows, n_experts, k, renormalize, experts.data(), weights.data(), cpu);
+            route_top_k(logits.data(), n_rows, n_experts, k, renormalize, experts.data(), weights.data(),
+                        cpu);
             const OnGpu<float> gpu_logits(logits);
             OnGpu<int32_t> gpu_experts(std::vector<int32_t>(experts.size(), -1));
             OnGpu<float> gpu_weights = unwritten(weights.size());
-            route_top_k(gpu_logits.data(), n_rows, n_experts, k, renormalize, gpu_experts.data(), gpu_weights.data(),
-                        gpu_stream());
+            route_top_k(gpu_logits.data(), n_rows, n_experts, k, renormalize, gpu_experts.data(),
+                        gpu_weights.data(), gpu_stream());
             EXPECT_EQ(gpu_experts.read(), experts) << n_rows << " rows, " << k << " of " << n_experts;
             EXPECT_LE(norm_distance(gpu_weights.read(), weights), 1e-6);
         }
