@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/error.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4)
 #define HWY_TARGET_INCLUDE "kernels/attention.cpp"
@@ -17,6 +19,7 @@
 
 #include "kernels/attention_chunk-inl.h"
 #include "kernels/attention_task.h"
+#include "kernels/cuda/launch.h"
 #include "kernels/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -285,8 +288,31 @@ void store_row(const float* values, int64_t n, DType dtype, void* cache, int64_t
 
 }  // namespace
 
+AttentionBatch plan_attention(std::span<const SequenceRows> sequences, std::span<const int32_t> kv_head_of,
+                              const KvCache& cache, device::Stream& stream) {
+    AttentionBatch batch{sequences, kv_head_of, {}};
+    if (stream.gpu() != nullptr) batch.plan = cuda::plan_attention(sequences, kv_head_of, cache, stream);
+    return batch;
+}
+
 void store_kv(const float* keys, const float* values, int64_t stride, std::span<const SequenceRows> sequences,
               const KvCache& cache, device::Stream& stream) {
+    store_kv(keys, values, stride, plan_attention(sequences, {}, cache, stream), cache, stream);
+}
+
+void paged_attention(const float* q, int64_t q_stride, int64_t n_heads, std::span<const int32_t> kv_head_of,
+                     float scale, int64_t sliding_window, std::span<const SequenceRows> sequences,
+                     const KvCache& cache, float* out, device::Stream& stream) {
+    MIXSERVE_ASSERT(n_heads == static_cast<int64_t>(kv_head_of.size()));
+    static_cast<void>(n_heads);
+    paged_attention(q, q_stride, scale, sliding_window, plan_attention(sequences, kv_head_of, cache, stream), cache,
+                    out, stream);
+}
+
+void store_kv(const float* keys, const float* values, int64_t stride, const AttentionBatch& batch,
+              const KvCache& cache, device::Stream& stream) {
+    if (stream.gpu() != nullptr) return cuda::store_kv(keys, values, stride, batch.plan, cache, stream);
+    const std::span<const SequenceRows> sequences = batch.sequences;
     stream.parallel_for(static_cast<int64_t>(sequences.size()), [&](int64_t index, int) {
         const SequenceRows& sequence = sequences[static_cast<size_t>(index)];
         for (int64_t t = 0; t < sequence.n_tokens; ++t) {
@@ -306,11 +332,15 @@ void store_kv(const float* keys, const float* values, int64_t stride, std::span<
     });
 }
 
-void paged_attention(const float* q, int64_t q_stride, int64_t n_heads, std::span<const int32_t> kv_head_of,
-                     float scale, int64_t sliding_window, std::span<const SequenceRows> sequences,
-                     const KvCache& cache, float* out, device::Stream& stream) {
+void paged_attention(const float* q, int64_t q_stride, float scale, int64_t sliding_window,
+                     const AttentionBatch& batch, const KvCache& cache, float* out, device::Stream& stream) {
+    const auto n_heads = static_cast<int64_t>(batch.kv_head_of.size());
+    if (stream.gpu() != nullptr) {
+        return cuda::paged_attention(q, q_stride, n_heads, scale, sliding_window, batch.plan, cache, out, stream);
+    }
+    const std::span<const SequenceRows> sequences = batch.sequences;
     const int64_t out_stride = n_heads * cache.head_dim;
-    const auto groups = group_heads(kv_head_of, cache.n_kv_heads);
+    const auto groups = group_heads(batch.kv_head_of, cache.n_kv_heads);
     std::vector<AttentionTask> tasks;
     for (const SequenceRows& sequence : sequences) {
         for (int64_t kv_head = 0; kv_head < cache.n_kv_heads; ++kv_head) {

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/partition.h"
+#include "kernels/cuda/launch.h"
 #include "kernels/elementwise.h"
 #include "kernels/product.h"
 
@@ -198,7 +199,14 @@ class ExpertMlp {
 void expert_mlp(const float* x, int64_t n_rows, const ExpertRows& assignment, const ExpertWeights& weights,
                 float* out, device::Stream& stream) {
     MIXSERVE_ASSERT(assignment.offsets.size() == static_cast<size_t>(weights.n_experts) + 1);
+    if (stream.gpu() != nullptr) return cuda::expert_mlp(x, n_rows, assignment, weights, out, stream);
     ExpertMlp(x, n_rows, assignment, weights, out, stream).run();
+}
+
+void expert_mlp(const float* x, int64_t n_rows, const ChosenExperts& chosen, const ExpertWeights& weights,
+                float* out, device::Stream& stream) {
+    require(stream.gpu() != nullptr, "expert_mlp from the router's choice is for GPUs");
+    cuda::expert_mlp_routed(x, n_rows, chosen, weights, out, stream);
 }
 
 }  // namespace mixserve::kernels

@@ -27,13 +27,27 @@ struct ExpertRows {
     std::span<const float> gate_weights;  // [n_entries]
 };
 
+/// What the router chose, as it lies in memory (stream.memory()): row t has experts[t * k + j] with gate weights
+/// weights[t * k + j]; the experts of a row differ.
+struct ChosenExperts {
+    const int32_t* experts = nullptr;  // [n_rows, k]
+    const float* weights = nullptr;    // [n_rows, k]
+    int64_t k = 0;
+    int64_t first_expert = 0;  // of the stacked weights: others are left out
+};
+
 /// out[t] = sum over the entries of row t, experts in rising order, of
 ///          gate_weight * down_e(silu(gate_e(x[t])) * up_e(x[t]));   rows without an entry become zero.
 ///   x, out [n_rows, hidden_size] contiguous; must not overlap.
 /// With a split intermediate dimension this is the rank's partial sum. Same-bits promise as linear(): a row's
 /// result depends on that row, its entries and the weights only. Polls the stream between tiles. Memory
 /// beside the arguments is bounded, whatever the number of entries.
+/// On a GPU x and out are device memory, `assignment` is the host's, and linear()'s words on rounding hold.
 void expert_mlp(const float* x, int64_t n_rows, const ExpertRows& assignment, const ExpertWeights& weights,
+                float* out, device::Stream& stream);
+
+/// The same from the router's choice, on a GPU only: nothing comes to the host.
+void expert_mlp(const float* x, int64_t n_rows, const ChosenExperts& chosen, const ExpertWeights& weights,
                 float* out, device::Stream& stream);
 
 }  // namespace mixserve::kernels

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/partition.h"
+#include "kernels/cuda/launch.h"
 #include "kernels/product.h"
 
 namespace mixserve::kernels {
@@ -31,6 +32,8 @@ int64_t strip_of(const Weight& weight, int n_threads) {
 
 void linear(const float* x, int64_t x_stride, int64_t n_rows, const Weight& weight, const float* bias,
             float* y, int64_t y_stride, device::Stream& stream) {
+    if (stream.gpu() != nullptr)
+        return cuda::linear(x, x_stride, n_rows, weight, bias, y, y_stride, false, stream);
     const int64_t row_floats = std::max<int64_t>(packed_width(weight.n_in, weight.dtype), 1);
     const int64_t row_bytes = row_floats * static_cast<int64_t>(sizeof(float));
     const int64_t rows_at_once = std::max(max_packed_bytes / row_bytes, max_tile_rows());

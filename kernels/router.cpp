@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/cuda/launch.h"
+
 namespace mixserve::kernels {
 namespace {
 
@@ -28,8 +30,18 @@ void select_top_k(const float* logits, int64_t n_experts, int64_t k, int32_t* ex
 
 }  // namespace
 
+void router_logits(const float* x, int64_t n_rows, const Weight& router, float* logits,
+                   device::Stream& stream) {
+    if (stream.gpu() != nullptr) {
+        return cuda::linear(x, router.n_in, n_rows, router, nullptr, logits, router.n_out, true, stream);
+    }
+    linear(x, router.n_in, n_rows, router, nullptr, logits, router.n_out, stream);
+}
+
 void route_top_k(const float* logits, int64_t n_rows, int64_t n_experts, int64_t k, bool renormalize,
                  int32_t* experts, float* weights, device::Stream& stream) {
+    if (stream.gpu() != nullptr)
+        return cuda::route_top_k(logits, n_rows, n_experts, k, renormalize, experts, weights, stream);
     stream.parallel_for((n_rows + task_rows - 1) / task_rows, [&](int64_t task, int) {
         const int64_t last = std::min((task + 1) * task_rows, n_rows);
         for (int64_t row = task * task_rows; row < last; ++row) {

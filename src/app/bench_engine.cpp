@@ -229,6 +229,7 @@ int run_bench_engine(Arguments arguments) {
     });
     if (help) return exit_ok;
     const comm::Topology topology = comm::make_topology(options.ranks_per_node);
+    resolve_backend(options, topology);
     OpenModel model;
     comm::agree(world, [&] {
         model = open_model(options, topology);
@@ -239,9 +240,7 @@ int run_bench_engine(Arguments arguments) {
     std::printf("%s, %s, %d nodes x %d ranks x %d threads; memory read %.1f GB/s%s\n",
                 options.model_path.c_str(), comm::name(options.parallel.strategy).data(), topology.n_nodes,
                 topology.ranks_per_node, options.parallel.n_threads, limits.read_bytes_per_s / 1e9,
-                limits.matmul_flops
-                    ? fmt::format(", f32 products {:.0f} GFLOP/s", *limits.matmul_flops / 1e9).c_str()
-                    : " (no oneDNN in this build: no limit of arithmetic)");
+                fmt::format(", {}", products_text(limits)).c_str());
     ordered_json results = ordered_json::array();
     for (const BenchStep& step : steps) {
         results.push_back(print_figures(measure(rank_model, step, values["repetitions"].as<int>()), limits));

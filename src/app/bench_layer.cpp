@@ -1,5 +1,6 @@
 #include <cstdio>
 
+#include "app/backend.h"
 #include "app/benches.h"
 #include "app/layer_bench.h"
 #include "app/machine_limits.h"
@@ -16,6 +17,7 @@ namespace {
 struct Options {
     LayerShape shape;
     std::vector<LayerStep> steps;
+    BackendOption backend = BackendOption::cpu;
     int n_threads = 1;
     int repetitions = 15;
     std::string json_file;
@@ -54,6 +56,7 @@ bool read_options(Arguments arguments, Options& o) {
     LayerShape& s = o.shape;
     std::string dtype;
     std::string kv_dtype;
+    std::string backend;
     std::string batch_sizes;
     std::string prefill_sizes;
     int64_t context = 0;
@@ -73,12 +76,14 @@ bool read_options(Arguments arguments, Options& o) {
         "batch-sizes", po::value(&batch_sizes)->default_value("1,16"), "decode: sequences, one token each")(
         "context", po::value(&context)->default_value(1024), "decode: positions before the token")(
         "prefill-sizes", po::value(&prefill_sizes)->default_value("512,2048"), "tokens of one prompt")(
+        "backend", po::value(&backend)->default_value("cpu"), "cpu or cuda: the first GPU")(
         "threads-per-rank", po::value(&o.n_threads)->default_value(1), "threads of the kernels")(
         "repetitions", po::value(&o.repetitions)->default_value(15),
         "of a decode step, after two for warming up; a fifth as many of a prefill")(
         "json", po::value(&o.json_file)->value_name("FILE"), "file for the results");
     po::variables_map values;
     if (!parse_options("bench layer", description, arguments, values)) return false;
+    o.backend = parse_backend(backend);
     s.dtype = parse_dtype_option("dtype", dtype);
     s.kv_dtype = parse_dtype_option("kv-cache-dtype", kv_dtype);
     require_usage(context >= 0, "--context is {}, but must be at least 0", context);
@@ -146,6 +151,14 @@ ordered_json to_json(const LayerShape& s) {
             {"kv_cache_dtype", name(s.kv_dtype)}};
 }
 
+device::Stream make_stream(const Options& o) {
+    if (o.backend != BackendOption::cuda) return device::Stream(o.n_threads);
+    const device::GpuSurvey survey = device::survey_gpus();
+    require_usage(!survey.gpus.empty(), "--backend cuda: {}", survey.why_none);
+    device::use_gpu(0);
+    return {o.n_threads, device::GpuQueue()};
+}
+
 }  // namespace
 
 int run_bench_layer(Arguments arguments) {
@@ -153,12 +166,11 @@ int run_bench_layer(Arguments arguments) {
     bool wanted = false;
     comm::agree(comm::Communicator::world(), [&] { wanted = read_options(arguments, o); });
     if (!wanted) return exit_ok;
-    device::Stream stream(o.n_threads);
+    device::Stream stream = make_stream(o);
     const MachineLimits limits = measure_limits(stream);
-    fmt::print("{} threads; reading memory {:.1f} GB/s; oneDNN f32 product {}\n", o.n_threads,
-               limits.read_bytes_per_s * 1e-9,
-               limits.matmul_flops ? fmt::format("{:.1f} GFLOP/s", *limits.matmul_flops * 1e-9)
-                                   : "not measured: built without oneDNN");
+    const std::string on =
+        stream.gpu() != nullptr ? device::gpu_in_use().name : fmt::format("{} threads", o.n_threads);
+    fmt::print("{}; memory {:.1f} GB/s; {}\n", on, limits.read_bytes_per_s * 1e-9, products_text(limits));
     ordered_json results = ordered_json::array();
     for (const LayerStep& step : o.steps) {
         const int repetitions = step.decode ? o.repetitions : std::max(1, o.repetitions / 5);

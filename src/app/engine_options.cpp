@@ -126,7 +126,9 @@ void add_engine_options(po::options_description& options) {
         "expert-parallel-size", po::value<int64_t>()->value_name("N"), "by default the number of nodes")(
         "threads-per-rank", po::value<int64_t>()->value_name("N"),
         "by default the machine's cores over its ranks")(
-        "backend", po::value<std::string>()->default_value("auto"), "cpu or auto (this build has no cuda)")(
+        "backend", po::value<std::string>()->default_value("auto"),
+        device::built_with_cuda() ? "cpu, cuda or auto" : "cpu or auto (this build has no cuda)")(
+        "allow-gpu-sharing", po::bool_switch(), "with cuda: several ranks may share a GPU")(
         "max-model-len", po::value<int64_t>()->value_name("N"),
         "most tokens of a prompt and its continuation; by default what the model allows")(
         "max-num-seqs", po::value<int64_t>()->value_name("N")->default_value(64),
@@ -159,9 +161,8 @@ EngineOptions read_engine_options(const po::variables_map& values) {
     require_usage(seed >= 0, "--seed {}: must be at least 0", seed);
     o.seed = static_cast<uint64_t>(seed);
 
-    const std::string backend = values["backend"].as<std::string>();
-    require_usage(backend != "cuda", "--backend cuda: this build has none; use --backend cpu");
-    require_usage(backend == "cpu" || backend == "auto", "--backend {}: not one of cpu, cuda, auto", backend);
+    o.backend = parse_backend(values["backend"].as<std::string>());
+    o.allow_gpu_sharing = values["allow-gpu-sharing"].as<bool>();
     o.parallel.strategy = one_of("strategy", values["strategy"].as<std::string>(), strategies);
     o.parallel.expert_split = one_of("expert-split", values["expert-split"].as<std::string>(), expert_splits);
     constexpr std::array<std::pair<std::string_view, comm::WireType>, 3> wire_types{
@@ -192,6 +193,13 @@ EngineOptions read_engine_options(const po::variables_map& values) {
         o.ranks_per_node = static_cast<int>(*o.tensor_parallel_size);
     }
     return o;
+}
+
+void resolve_backend(EngineOptions& o, const comm::Topology& topology) {
+    const BackendChoice choice = choose_backend(o.backend, o.allow_gpu_sharing, topology);
+    o.parallel.backend = choice.backend;
+    o.parallel.gpu = choice.gpu;
+    o.parallel.ranks_on_gpu = choice.ranks_on_gpu;
 }
 
 OpenModel open_model(EngineOptions& o, const comm::Topology& topology) {
@@ -257,6 +265,8 @@ ordered_json to_json(const EngineOptions& o) {
     if (o.ranks_per_node) j["ranks-per-node"] = *o.ranks_per_node;
     if (o.tensor_parallel_size) j["tensor-parallel-size"] = *o.tensor_parallel_size;
     if (o.expert_parallel_size) j["expert-parallel-size"] = *o.expert_parallel_size;
+    j["backend"] = o.parallel.backend == device::Backend::cuda ? "cuda" : "cpu";
+    j["allow-gpu-sharing"] = o.allow_gpu_sharing;
     j["threads-per-rank"] = o.parallel.n_threads;
     j["max-model-len"] = o.parallel.max_model_len;
     j["max-num-seqs"] = o.limits.max_num_seqs;

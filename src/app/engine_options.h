@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "app/backend.h"
 #include "base/json.h"
 #include "comm/topology.h"
 #include "engine/prompt_encoder.h"
@@ -27,6 +28,8 @@ struct EngineOptions {
     std::optional<int64_t> max_model_len;
     bool verify = false;
     uint64_t seed = 0;
+    BackendOption backend = BackendOption::automatic;
+    bool allow_gpu_sharing = false;
     DType rope_frequency_dtype = DType::f32;
     engine::ParallelOptions parallel;
     engine::SchedulerLimits limits;
@@ -37,6 +40,9 @@ void add_engine_options(boost::program_options::options_description& options);
 
 /// Checks values and combinations; needs no files. UsageError names the option.
 EngineOptions read_engine_options(const boost::program_options::variables_map& values);
+
+/// Completes `options` with what this rank computes with. Collective over the world.
+void resolve_backend(EngineOptions& options, const comm::Topology& topology);
 
 /// A model opened for a run: its config and texts, and where weights come from.
 struct OpenModel {

@@ -228,6 +228,7 @@ int run_job(Arguments arguments, bool scores) {
     const JobOptions& job_options = parsed.job;
 
     const comm::Topology topology = comm::make_topology(options.ranks_per_node);
+    resolve_backend(options, topology);
     OpenModel model;
     io::SamplingDefaults defaults;
     std::optional<engine::PromptEncoder> encoder;

@@ -1,5 +1,7 @@
 #include "app/machine_limits.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -8,8 +10,11 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/dtype.h"
 #include "base/partition.h"
 #include "device/buffer.h"
+#include "device/gpu.h"
+#include "kernels/cuda/library_product.h"
 
 #ifdef MIXSERVE_WITH_DNNL
 #include <omp.h>
@@ -89,10 +94,72 @@ std::optional<double> measure_matmul(int) {
 }
 #endif
 
+/// The best of n_passes, by the GPU's clock.
+template <class Work>
+double best_on_gpu(device::Stream& stream, const Work& work) {
+    work();  // warms up
+    double best_s = 1e30;
+    for (int pass = 0; pass < n_passes; ++pass) {
+        device::GpuEvent begin;
+        device::GpuEvent end;
+        begin.record(*stream.gpu());
+        work();
+        end.record(*stream.gpu());
+        end.wait();
+        best_s = std::min(best_s, end.seconds_since(begin));
+    }
+    return best_s;
+}
+
+MachineLimits measure_gpu_limits(device::Stream& stream) {
+    MachineLimits limits;
+    {
+        constexpr size_t n_bytes = size_t{4} << 30;
+        device::Buffer from(n_bytes, device::Memory::device);
+        device::Buffer to(n_bytes, device::Memory::device);
+        const double s =
+            best_on_gpu(stream, [&] { stream.gpu()->copy_inside(to.data(), from.data(), n_bytes); });
+        limits.read_bytes_per_s = 2.0 * static_cast<double>(n_bytes) / s;
+    }
+    const char* why = nullptr;
+    if (!kernels::cuda::has_library_products(&why)) {
+        limits.matmul_name = why;
+        return limits;
+    }
+    constexpr int64_t n = 8192;
+    std::vector<uint16_t> values(static_cast<size_t>(n * n));
+    uint32_t state = 1;
+    for (uint16_t& v : values) {
+        state = state * 1664525U + 1013904223U;
+        v = f32_to_bf16(static_cast<float>(static_cast<int32_t>(state)) * 0x1p-31F);
+    }
+    const size_t n_bytes = values.size() * sizeof(uint16_t);
+    device::Buffer a(n_bytes, device::Memory::device);
+    device::Buffer b(n_bytes, device::Memory::device);
+    device::Buffer c(2 * n_bytes, device::Memory::device);
+    stream.gpu()->copy_in(a.data(), values.data(), n_bytes);
+    stream.gpu()->copy_in(b.data(), values.data(), n_bytes);
+    const kernels::Weight weight{b.data(), DType::bf16, kernels::WeightLayout::out_in, n, n};
+    const double s = best_on_gpu(stream, [&] {
+        kernels::cuda::library_product(a.data(), n, weight, c.as<float>().data(), n, stream);
+    });
+    limits.matmul_flops = 2.0 * static_cast<double>(n * n * n) / s;
+    limits.matmul_name = "bf16 products (cuBLASLt)";
+    return limits;
+}
+
 }  // namespace
 
+std::string products_text(const MachineLimits& limits) {
+    if (!limits.matmul_flops) return fmt::format("no limit of arithmetic: {}", limits.matmul_name);
+    return fmt::format("{} {:.0f} GFLOP/s", limits.matmul_name, *limits.matmul_flops * 1e-9);
+}
+
 MachineLimits measure_limits(device::Stream& stream) {
-    return {measure_read(stream), measure_matmul(stream.n_threads())};
+    if (stream.gpu() != nullptr) return measure_gpu_limits(stream);
+    MachineLimits limits{measure_read(stream), measure_matmul(stream.n_threads()), "f32 products (oneDNN)"};
+    if (!limits.matmul_flops) limits.matmul_name = "built without oneDNN";
+    return limits;
 }
 
 }  // namespace mixserve::app

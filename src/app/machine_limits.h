@@ -1,6 +1,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 
 #include "device/stream.h"
 
@@ -9,12 +10,19 @@ namespace mixserve::app {
 /// What the machine gives at best, in bytes and operations a second: the limits that benchmarks compare with.
 struct MachineLimits {
     double read_bytes_per_s = 0;
-    /// Of oneDNN's f32 matrix product (2 operations a multiplication); empty where the build lacks oneDNN.
+    /// Of a matrix product (2 operations a multiplication), empty where there is no library to measure it
+    /// with.
     std::optional<double> matmul_flops;
+    std::string matmul_name;  // of that product, or why there is none
 };
 
+/// The product and its rate in words.
+std::string products_text(const MachineLimits& limits);
+
 /// Best of several passes over memory larger than the caches, by the threads of `stream`; then of several
-/// products of 2048 x 2048 matrices with as many threads.
+/// products of 2048 x 2048 matrices with as many threads, in f32 by oneDNN. On a GPU: of copies inside its
+/// memory, bytes read and written; then of bf16 products of 8192 x 8192 matrices by cuBLASLt, on values that
+/// are not alike.
 MachineLimits measure_limits(device::Stream& stream);
 
 }  // namespace mixserve::app

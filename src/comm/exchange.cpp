@@ -75,10 +75,13 @@ void run_experts(const ExchangeSetup& setup, const float* x, int64_t n_rows, con
                  const kernels::ExpertWeights& weights, float* out) {
     if (setup.skip_products || n_rows == 0) return;
     const PhaseScope products(setup.timer, Phase::experts);
+    if (setup.stream.gpu() != nullptr) return run_staged_experts(setup, x, n_rows, rows, weights, out);
     kernels::expert_mlp(x, n_rows, rows, weights, out, setup.stream);
 }
 
-std::unique_ptr<Exchange> make_exchange(Strategy strategy, const ExchangeSetup& setup) {
+namespace {
+
+std::unique_ptr<Exchange> make_host_exchange(Strategy strategy, const ExchangeSetup& setup) {
     switch (strategy) {
         case Strategy::tp:
         case Strategy::tp_pp:
@@ -95,6 +98,14 @@ std::unique_ptr<Exchange> make_exchange(Strategy strategy, const ExchangeSetup& 
             return make_fused_exchange(setup);
     }
     fail("unknown strategy {}", static_cast<int>(strategy));
+}
+
+}  // namespace
+
+std::unique_ptr<Exchange> make_exchange(Strategy strategy, const ExchangeSetup& setup) {
+    if (setup.stream.gpu() == nullptr) return make_host_exchange(strategy, setup);
+    if (setup.topology.world.size() == 1) return make_local_exchange(setup);
+    return make_staged_exchange(make_host_exchange(strategy, setup), setup);
 }
 
 }  // namespace mixserve::comm

@@ -6,13 +6,17 @@
 
 namespace mixserve::device {
 
-/// Memory for weights, caches and activations, 4 KiB aligned (large ones on huge pages where the system
-/// grants them). Not initialised: pages become resident when first written. Throws Error naming the size when
-/// there is no memory.
+/// Where memory lies: this process's own, the same page-locked (so that a GPU copies from it while the host
+/// goes on), or the GPU's, which the host must not touch.
+enum class Memory : uint8_t { host, pinned, device };
+
+/// Memory for weights, caches and activations, 4 KiB aligned (device memory: 16 bytes at least; large host
+/// memory on huge pages where the system grants them). Not initialised: pages become resident when first
+/// written. Throws Error naming the size when there is no memory.
 class Buffer {
   public:
     Buffer() = default;
-    explicit Buffer(size_t n_bytes);
+    explicit Buffer(size_t n_bytes, Memory memory = Memory::host);
     ~Buffer();
     Buffer(Buffer&& other) noexcept;
     Buffer& operator=(Buffer&& other) noexcept;
@@ -20,6 +24,7 @@ class Buffer {
     std::byte* data() { return data_; }
     const std::byte* data() const { return data_; }
     size_t size() const { return n_bytes_; }
+    Memory memory() const { return memory_; }
 
     template <class T>
     std::span<T> as() {
@@ -30,12 +35,13 @@ class Buffer {
         return {reinterpret_cast<const T*>(data_), n_bytes_ / sizeof(T)};
     }
 
-    /// Makes it at least `n_bytes` large; what it held is lost when it grows.
-    void reserve(size_t n_bytes);
+    /// Makes it at least `n_bytes` large, in `memory`; what it held is lost when it grows.
+    void reserve(size_t n_bytes, Memory memory = Memory::host);
 
   private:
     std::byte* data_ = nullptr;
     size_t n_bytes_ = 0;
+    Memory memory_ = Memory::host;
 };
 
 }  // namespace mixserve::device

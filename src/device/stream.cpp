@@ -1,8 +1,11 @@
 #include "device/stream.h"
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <exception>
 #include <mutex>
+#include <optional>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -12,6 +15,7 @@
 #include "base/error.h"
 #include "base/heartbeat.h"
 #include "device/buffer.h"
+#include "device/upload_ring.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -74,6 +78,9 @@ struct Stream::Impl {
     std::vector<Buffer> scratch;
     Buffer shared_scratch;
     std::vector<std::thread> workers;
+    std::optional<GpuQueue> gpu;
+    std::array<Buffer, n_scratch_slots> device_scratch;
+    std::optional<UploadRing> uploads;
 
     ~Impl() { stop_workers(); }
 
@@ -148,6 +155,11 @@ Stream::Stream(int n_threads) : impl_(std::make_unique<Impl>()) {
     }
 }
 
+Stream::Stream(int n_threads, GpuQueue queue) : Stream(n_threads) {
+    impl_->gpu.emplace(std::move(queue));
+    impl_->uploads.emplace();
+}
+
 Stream::~Stream() = default;
 Stream::Stream(Stream&&) noexcept = default;
 Stream& Stream::operator=(Stream&&) noexcept = default;
@@ -197,6 +209,38 @@ std::byte* Stream::scratch(int thread, size_t n_bytes) {
 std::byte* Stream::shared_scratch(size_t n_bytes) {
     impl_->shared_scratch.reserve(n_bytes);
     return impl_->shared_scratch.data();
+}
+
+GpuQueue* Stream::gpu() {
+    return impl_->gpu ? &*impl_->gpu : nullptr;
+}
+
+Memory Stream::memory() const {
+    return impl_->gpu ? Memory::device : Memory::host;
+}
+
+std::byte* Stream::device_scratch(ScratchSlot slot, size_t n_bytes) {
+    Buffer& buffer = impl_->device_scratch[static_cast<size_t>(slot)];
+    if (n_bytes > buffer.size()) {
+        impl_->gpu->synchronize();  // what is enqueued may still use the old memory
+        // Half as much again, so that growing steps do not allocate each time.
+        buffer.reserve(buffer.size() == 0 ? n_bytes : n_bytes + n_bytes / 2, Memory::device);
+    }
+    return buffer.data();
+}
+
+void Stream::upload(void* device, const void* bytes, size_t n_bytes) {
+    impl_->uploads->upload(device, bytes, n_bytes, *impl_->gpu);
+}
+
+Buffer place(std::span<const float> values, Stream& stream) {
+    Buffer buffer(values.size_bytes(), stream.memory());
+    if (stream.gpu() != nullptr) {
+        stream.upload(buffer.data(), values.data(), values.size_bytes());
+    } else {
+        std::copy(values.begin(), values.end(), buffer.as<float>().begin());
+    }
+    return buffer;
 }
 
 void Stream::set_poll(std::function<void()> poll) {

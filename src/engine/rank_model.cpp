@@ -10,20 +10,34 @@
 namespace mixserve::engine {
 namespace {
 
+device::Stream make_stream(const ParallelOptions& options) {
+    if (options.backend == device::Backend::cpu) return device::Stream(options.n_threads);
+    device::use_gpu(options.gpu);
+    return {options.n_threads, device::GpuQueue()};
+}
+
+/// Bytes of what is free that a rank may take for its cache; the rest is for activations (and on the host,
+/// the page cache).
+int64_t share_of_free_memory(const comm::Topology& topology, const ParallelOptions& options) {
+    constexpr double share = 0.8;
+    if (options.backend == device::Backend::cuda) {
+        return static_cast<int64_t>(share * static_cast<double>(device::gpu_memory().free_bytes) /
+                                    options.ranks_on_gpu);
+    }
+    const std::string& host = topology.hosts[static_cast<size_t>(topology.world.rank())];
+    const auto n_here = std::count(topology.hosts.begin(), topology.hosts.end(), host);
+    return static_cast<int64_t>(share * static_cast<double>(available_memory_bytes()) /
+                                static_cast<double>(n_here));
+}
+
 /// Blocks of the KV cache that every rank can give: from the stated bytes, or from a share of the memory that
 /// is free after the weights are loaded. Never more than `max_num_seqs` full sequences can fill.
 int64_t agree_kv_blocks(const model::ModelConfig& config, const model::RankLayout& layout,
                         const comm::Topology& topology, const ParallelOptions& options) {
     const int64_t block_bytes =
         model::kv_block_bytes(config, layout, options.kv_block_size, options.kv_cache_dtype);
-    int64_t bytes = options.kv_cache_bytes.value_or(0);
-    if (!options.kv_cache_bytes) {
-        constexpr double share = 0.8;  // the rest is for activations and the page cache
-        const std::string& host = topology.hosts[static_cast<size_t>(topology.world.rank())];
-        const auto n_here = std::count(topology.hosts.begin(), topology.hosts.end(), host);
-        bytes = static_cast<int64_t>(share * static_cast<double>(available_memory_bytes()) /
-                                     static_cast<double>(n_here));
-    }
+    const int64_t bytes =
+        options.kv_cache_bytes ? *options.kv_cache_bytes : share_of_free_memory(topology, options);
     const int64_t blocks_a_sequence =
         (options.max_model_len + options.kv_block_size - 1) / options.kv_block_size;
     int64_t n_blocks[] = {std::min(bytes / block_bytes, options.max_num_seqs * blocks_a_sequence)};
@@ -42,10 +56,10 @@ int64_t agree_kv_blocks(const model::ModelConfig& config, const model::RankLayou
 /// to wait for the others' loads.
 model::Weights load_weights(const model::ModelConfig& config, const model::RankLayout& layout,
                             const comm::Topology& topology, const model::WeightSource& source,
-                            const model::LoadProgress& progress) {
+                            device::Stream& stream, const model::LoadProgress& progress) {
     model::Weights weights;
     try {
-        weights = model::load_weights(config, layout, source, progress);
+        weights = model::load_weights(config, layout, source, stream, progress);
     } catch (const StopRequest&) {
         // agree() says it.
     }
@@ -62,18 +76,23 @@ RankModel::RankModel(const model::ModelConfig& config, const comm::Topology& top
       topology_(topology),
       options_(options),
       layout_(model::make_layout(config, options.strategy, options.expert_split, topology)),
-      stream_(options.n_threads),
+      stream_(make_stream(options)),
       group_(comm::make_tensor_group(
           options.strategy == comm::Strategy::tp ? topology.world : topology.node,
           topology.node_shares_memory && (options.strategy != comm::Strategy::tp || topology.n_nodes == 1),
-          timer_)),
+          timer_, stream_)),
       exchange_(comm::make_exchange(options.strategy,
                                     {topology, stream_, timer_, config.hidden_size, config.num_experts,
                                      options.expert_split, options.exchange_dtype})),
-      weights_(load_weights(config_, layout_, topology, source, progress)),
-      rope_(model::make_rope_table(config_, options.max_model_len)) {
+      weights_(load_weights(config_, layout_, topology, source, stream_, progress)),
+      rope_(model::make_rope_table(config_, options.max_model_len), stream_) {
     kv_cache_ = model::make_kv_cache(config_, layout_, agree_kv_blocks(config_, layout_, topology, options),
-                                     options.kv_block_size, options.kv_cache_dtype);
+                                     options.kv_block_size, options.kv_cache_dtype, stream_.memory());
+    if (stream_.gpu() != nullptr) {
+        // Benchmarks attend to positions that nobody wrote.
+        for (device::Buffer& layer : kv_cache_.storage)
+            stream_.gpu()->clear(layer.data(), layer.size());
+    }
     if (options.strategy == comm::Strategy::tp_pp && topology.n_nodes > 1) {
         link_ = std::make_unique<comm::PipelineLink>(topology);
     }
@@ -103,16 +122,31 @@ void RankModel::step(model::Batch batch, const std::function<void(const model::L
     const auto n_values = static_cast<size_t>(group_->owned(current.n_tokens()).size() * config_.hidden_size);
     if (stage > 0) {
         const PhaseScope phase(timer_, Phase::idle);
-        activations_.x.reserve(n_values * sizeof(float));
-        link_->receive(activations_.x.as<float>().first(n_values));
+        activations_.x.reserve(n_values * sizeof(float), stream_.memory());
+        receive_rows(n_values);
     }
     model::forward(*context_, current, activations_);
     if (layout_.has_head) {
         model::compute_logits(*context_, current, activations_, use);
     } else {
         const PhaseScope phase(timer_, Phase::dispatch);
-        link_->send(activations_.x.as<float>().first(n_values));
+        send_rows(n_values);
     }
+}
+
+void RankModel::receive_rows(size_t n_values) {
+    if (stream_.gpu() == nullptr) return link_->receive(activations_.x.as<float>().first(n_values));
+    staged_rows_.resize(n_values);
+    link_->receive(staged_rows_);
+    stream_.upload(activations_.x.data(), staged_rows_.data(), n_values * sizeof(float));
+}
+
+void RankModel::send_rows(size_t n_values) {
+    if (stream_.gpu() == nullptr) return link_->send(activations_.x.as<float>().first(n_values));
+    staged_rows_.resize(n_values);
+    stream_.gpu()->copy_out(staged_rows_.data(), activations_.x.data(), n_values * sizeof(float));
+    stream_.gpu()->synchronize();
+    link_->send(staged_rows_);
 }
 
 }  // namespace mixserve::engine

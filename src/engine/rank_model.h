@@ -27,6 +27,9 @@ struct ParallelOptions {
     comm::Strategy strategy = comm::Strategy::tp_ep;
     comm::ExpertSplit expert_split = comm::ExpertSplit::tensor;
     comm::WireType exchange_dtype = comm::WireType::f32;  // what `fused` sends between nodes
+    device::Backend backend = device::Backend::cpu;
+    int gpu = 0;           // with Backend::cuda: in the count of what this rank sees
+    int ranks_on_gpu = 1;  // that share it
     int n_threads = 1;
     int64_t max_model_len = 0;  // positions of a sequence
     int64_t max_num_seqs = 64;  // bounds what the KV cache can need
@@ -69,6 +72,9 @@ class RankModel {
     void step(model::Batch batch, const std::function<void(const model::LogitsTile&)>& use);
 
   private:
+    void receive_rows(size_t n_values);
+    void send_rows(size_t n_values);
+
     void warm_up();
 
     model::ModelConfig config_;
@@ -80,11 +86,12 @@ class RankModel {
     std::unique_ptr<comm::TensorGroup> group_;
     std::unique_ptr<comm::Exchange> exchange_;
     model::Weights weights_;
-    model::RopeTable rope_;
+    model::PlacedRopeTable rope_;
     model::KvCache kv_cache_;
     std::unique_ptr<model::PassContext> context_;
     model::Activations activations_;
     std::unique_ptr<comm::PipelineLink> link_;  // with tp-pp over several nodes
+    std::vector<float> staged_rows_;            // between the link and a GPU
     std::deque<model::Batch> on_their_way_;     // batches that this stage has yet to work on, the newest last
 };
 

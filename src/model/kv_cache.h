@@ -23,6 +23,6 @@ struct KvCache {
 int64_t kv_block_bytes(const ModelConfig& config, const RankLayout& layout, int64_t block_size, DType dtype);
 
 KvCache make_kv_cache(const ModelConfig& config, const RankLayout& layout, int64_t n_blocks,
-                      int64_t block_size, DType dtype);
+                      int64_t block_size, DType dtype, device::Memory memory = device::Memory::host);
 
 }  // namespace mixserve::model

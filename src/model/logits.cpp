@@ -4,6 +4,19 @@
 #include "model/pass.h"
 
 namespace mixserve::model {
+namespace {
+
+/// A tile of logits where the host can read it.
+const float* on_the_host(const float* logits, int64_t n, Activations& a, device::Stream& stream) {
+    if (stream.gpu() == nullptr) return logits;
+    const size_t n_bytes = static_cast<size_t>(n) * sizeof(float);
+    a.logits.reserve(n_bytes, device::Memory::pinned);
+    stream.gpu()->copy_out(a.logits.data(), logits, n_bytes);
+    stream.gpu()->synchronize();
+    return a.logits.as<float>().data();
+}
+
+}  // namespace
 
 void LogitsTile::copy_row(int64_t i, float* out) const {
     for (int64_t slice = 0; slice < n_slices; ++slice) {
@@ -33,17 +46,16 @@ void compute_logits(const PassContext& c, const Batch& batch, Activations& a,
         tile_bytes / (c.config.vocab_size * static_cast<int64_t>(sizeof(float))), 1, n_wanted);
 
     // The wanted rows leave the gather buffer before the first tile is gathered into it.
-    a.logit_input.reserve(static_cast<size_t>(n_wanted * hidden) * sizeof(float));
+    a.logit_input.reserve(static_cast<size_t>(n_wanted * hidden) * sizeof(float), c.stream.memory());
     float* input = a.logit_input.as<float>().data();
-    for (int64_t i = 0; i < n_wanted; ++i) {
-        std::copy_n(normed + batch.logit_rows[static_cast<size_t>(i)] * hidden, hidden, input + i * hidden);
-    }
+    const StepNumbers numbers = place_numbers(batch, a, c.stream);
+    kernels::gather_rows(normed, hidden, numbers.logit_rows, input, c.stream);
     for (int64_t first = 0; first < n_wanted; first += rows_a_tile) {
         const int64_t n = std::min(rows_a_tile, n_wanted - first);
         float* slices = c.group.start_gather(n_slices, n * slice_width);
         kernels::linear(input + first * hidden, hidden, n, c.weights.lm_head_weight, nullptr,
                         slices + c.group.rank() * n * slice_width, slice_width, c.stream);
-        const float* all = c.group.finish_gather();
+        const float* all = on_the_host(c.group.finish_gather(), n_slices * n * slice_width, a, c.stream);
         use({first, n, all, slice_width, n_slices, c.config.vocab_size});
     }
 }

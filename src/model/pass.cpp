@@ -2,47 +2,38 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "base/error.h"
 #include "kernels/elementwise.h"
 #include "kernels/router.h"
 
 namespace mixserve::model {
+
 namespace {
 
-float* floats(device::Buffer& buffer, int64_t n) {
-    buffer.reserve(static_cast<size_t>(n) * sizeof(float));
-    return buffer.as<float>().data();
-}
-
-void widen_row(const kernels::Weight& w, int64_t row, float* out) {
-    const int64_t width = w.n_in;
-    if (w.dtype == DType::f32) {
-        std::memcpy(out, static_cast<const float*>(w.data) + row * width,
-                    static_cast<size_t>(width) * sizeof(float));
-        return;
+/// to[i] = from[i], in the stream's memory.
+void copy_values(const float* from, int64_t n, float* to, device::Stream& stream) {
+    if (stream.gpu() != nullptr) {
+        stream.gpu()->copy_inside(to, from, static_cast<size_t>(n) * sizeof(float));
+    } else {
+        std::copy_n(from, n, to);
     }
-    const auto* bits = static_cast<const uint16_t*>(w.data) + row * width;
-    for (int64_t i = 0; i < width; ++i)
-        out[i] = w.dtype == DType::bf16 ? bf16_to_f32(bits[i]) : f16_to_f32(bits[i]);
-}
-
-/// Sum of squares in eight interleaved double chains: the order depends on `n` alone.
-double sum_of_squares(const float* x, int64_t n) {
-    double chains[8] = {};
-    for (int64_t i = 0; i < n; ++i)
-        chains[i % 8] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
-    return ((chains[0] + chains[1]) + (chains[2] + chains[3])) +
-           ((chains[4] + chains[5]) + (chains[6] + chains[7]));
-}
-
-void scale_row(float* x, std::span<const float> weight, float scale) {
-    for (size_t i = 0; i < weight.size(); ++i)
-        x[i] = x[i] * scale * weight[i];
 }
 
 }  // namespace
+
+StepNumbers place_numbers(const Batch& batch, Activations& activations, device::Stream& stream) {
+    if (stream.gpu() == nullptr) return {batch.tokens, batch.positions, batch.logit_rows};
+    std::vector<int32_t> all = batch.tokens;
+    all.insert(all.end(), batch.positions.begin(), batch.positions.end());
+    all.insert(all.end(), batch.logit_rows.begin(), batch.logit_rows.end());
+    device::Buffer& buffer = activations.step_numbers;
+    buffer.reserve(all.size() * sizeof(int32_t), stream.memory());
+    stream.upload(buffer.data(), all.data(), all.size() * sizeof(int32_t));
+    const auto numbers = std::span<const int32_t>(buffer.as<int32_t>()).first(all.size());
+    const size_t n = batch.tokens.size();
+    return {numbers.first(n), numbers.subspan(n, n), numbers.subspan(2 * n)};
+}
 
 Pass::Pass(const PassContext& context, const Batch& batch, Activations& activations)
     : c_(context),
@@ -57,23 +48,24 @@ Pass::Pass(const PassContext& context, const Batch& batch, Activations& activati
     for (int64_t h = c_.layout.q_heads.begin; h < c_.layout.q_heads.end; ++h) {
         kv_head_of_.push_back(static_cast<int32_t>(h / q_per_kv - c_.layout.kv_heads.begin));
     }
+    numbers_ = place_numbers(batch, activations, context.stream);
+    attention_ =
+        kernels::plan_attention(batch.sequences, kv_head_of_, context.kv_cache.layers.at(0), context.stream);
+}
+
+float* Pass::floats(device::Buffer& buffer, int64_t n) const {
+    buffer.reserve(static_cast<size_t>(n) * sizeof(float), c_.stream.memory());
+    return buffer.as<float>().data();
 }
 
 void Pass::embed() {
     if (!c_.layout.has_embedding) return;  // a later pipeline stage: x has come from the one before
     const PhaseScope phase(c_.timer, Phase::attention);
     const int64_t hidden = c_.config.hidden_size;
-    const Range vocabulary = c_.layout.vocabulary;
     // Each row comes from the one rank that holds it; the others add zeros, so that the sum is exact.
     float* rows = c_.group.start_reduce(n_tokens_, hidden);
-    for (int64_t t = 0; t < n_tokens_; ++t) {
-        const int64_t token = batch_.tokens[static_cast<size_t>(t)];
-        if (vocabulary.contains(token)) {
-            widen_row(c_.weights.embedding.weight, token - vocabulary.begin, rows + t * hidden);
-        } else {
-            std::fill_n(rows + t * hidden, hidden, 0.0f);
-        }
-    }
+    kernels::embed_rows(c_.weights.embedding.weight, c_.layout.vocabulary.begin, numbers_.tokens, rows,
+                        c_.stream);
     c_.group.finish_reduce(floats(a_.x, n_owned() * hidden), false);
 }
 
@@ -92,7 +84,7 @@ void Pass::norm(std::span<const float> weight) {
 const float* Pass::gather_normed() {
     const int64_t hidden = c_.config.hidden_size;
     float* rows = c_.group.start_gather(n_tokens_, hidden);
-    std::copy_n(a_.normed.as<float>().data(), n_owned() * hidden, rows + owned_.begin * hidden);
+    copy_values(a_.normed.as<float>().data(), n_owned() * hidden, rows + owned_.begin * hidden, c_.stream);
     return c_.group.finish_gather();
 }
 
@@ -104,14 +96,10 @@ void Pass::project_qkv(const float* h, const LayerWeights& layer) {
 
 void Pass::norm_each_head(std::span<const float> q_weight, std::span<const float> k_weight) {
     const int64_t dim = c_.config.head_dim;
-    const auto epsilon = static_cast<float>(c_.config.rms_norm_eps);
-    float* qkv = a_.qkv.as<float>().data();
-    const int64_t n_heads = (q_width_ + kv_width_) / dim;
-    for (int64_t head = 0; head < n_heads; ++head) {
-        float* x = qkv + head * dim;
-        const float* weight = head * dim < q_width_ ? q_weight.data() : k_weight.data();
-        kernels::rms_norm(x, qkv_stride_, n_tokens_, dim, weight, epsilon, x, qkv_stride_, c_.stream);
-    }
+    kernels::norm_heads(a_.qkv.as<float>().data(), qkv_stride_, n_tokens_,
+                        {q_width_ / dim, kv_width_ / dim, dim, q_weight.data(), k_weight.data(),
+                         static_cast<float>(c_.config.rms_norm_eps)},
+                        c_.stream);
 }
 
 void Pass::norm_all_heads(std::span<const float> q_weight, std::span<const float> k_weight) {
@@ -124,48 +112,42 @@ void Pass::norm_all_heads(std::span<const float> q_weight, std::span<const float
     const int64_t n_ranks = c_.group.size();
     float* sums = c_.group.start_gather(n_ranks, 2 * n_tokens_);  // [ranks, T, 2]
     float* own = sums + c_.group.rank() * 2 * n_tokens_;
-    c_.stream.parallel_for(n_tokens_, [&](int64_t t, int) {
-        const float* row = qkv + t * qkv_stride_;
-        own[2 * t] = static_cast<float>(sum_of_squares(row, q_width_));
-        own[2 * t + 1] = counts_keys ? static_cast<float>(sum_of_squares(row + q_width_, kv_width_)) : 0.0f;
-    });
+    kernels::sum_of_squares(qkv, qkv_stride_, n_tokens_, q_width_, own, 2, c_.stream);
+    kernels::sum_of_squares(qkv + q_width_, qkv_stride_, n_tokens_, counts_keys ? kv_width_ : 0, own + 1, 2,
+                            c_.stream);
     const float* all = c_.group.finish_gather();
 
-    const auto scale = [&](int64_t index, int64_t width) {
-        float sum = 0.0f;
-        for (int64_t r = 0; r < n_ranks; ++r)
-            sum += all[r * 2 * n_tokens_ + index];
-        return 1.0f / std::sqrt(sum / static_cast<float>(width) + static_cast<float>(config.rms_norm_eps));
+    const auto scale = [&](float* x, std::span<const float> weight, int64_t total_width,
+                           const float* all_sums) {
+        kernels::scale_by_sums(x, qkv_stride_, n_tokens_,
+                               {weight.data(), static_cast<int64_t>(weight.size()), total_width, all_sums,
+                                n_ranks, 2 * n_tokens_, 2, static_cast<float>(config.rms_norm_eps)},
+                               c_.stream);
     };
-    c_.stream.parallel_for(n_tokens_, [&](int64_t t, int) {
-        float* row = qkv + t * qkv_stride_;
-        scale_row(row, q_weight, scale(2 * t, config.q_size()));
-        scale_row(row + q_width_, k_weight, scale(2 * t + 1, config.kv_size()));
-    });
+    scale(qkv, q_weight, config.q_size(), all);
+    scale(qkv + q_width_, k_weight, config.kv_size(), all + 1);
 }
 
 void Pass::clip_qkv(double limit) {
-    const auto bound = static_cast<float>(limit);
-    for (float& v : a_.qkv.as<float>().first(static_cast<size_t>(n_tokens_ * qkv_stride_)))
-        v = std::clamp(v, -bound, bound);
+    kernels::clip(a_.qkv.as<float>().data(), n_tokens_ * qkv_stride_, static_cast<float>(limit), c_.stream);
 }
 
 void Pass::rotate() {
     const int64_t n_heads = (q_width_ + kv_width_) / c_.config.head_dim;  // queries and keys lie side by side
-    kernels::apply_rope(a_.qkv.as<float>().data(), qkv_stride_, n_heads, c_.config.head_dim, batch_.positions,
-                        c_.rope.cos.data(), c_.rope.sin.data(), c_.stream);
+    kernels::apply_rope(a_.qkv.as<float>().data(), qkv_stride_, n_heads, c_.config.head_dim,
+                        numbers_.positions, c_.rope.cos.as<float>().data(), c_.rope.sin.as<float>().data(),
+                        c_.stream);
 }
 
 void Pass::attend(const LayerWeights& layer) {
     const kernels::KvCache& cache =
         c_.kv_cache.layers[static_cast<size_t>(layer.index - c_.layout.layers.begin)];
     const float* qkv = a_.qkv.as<float>().data();
-    kernels::store_kv(qkv + q_width_, qkv + q_width_ + kv_width_, qkv_stride_, batch_.sequences, cache,
-                      c_.stream);
+    kernels::store_kv(qkv + q_width_, qkv + q_width_ + kv_width_, qkv_stride_, attention_, cache, c_.stream);
     const float scale = 1.0f / std::sqrt(static_cast<float>(c_.config.head_dim));
-    kernels::paged_attention(qkv, qkv_stride_, c_.layout.q_heads.size(), kv_head_of_, scale,
-                             c_.config.sliding_window[static_cast<size_t>(layer.index)], batch_.sequences,
-                             cache, floats(a_.attention, n_tokens_ * q_width_), c_.stream);
+    kernels::paged_attention(qkv, qkv_stride_, scale,
+                             c_.config.sliding_window[static_cast<size_t>(layer.index)], attention_, cache,
+                             floats(a_.attention, n_tokens_ * q_width_), c_.stream);
 }
 
 void Pass::project_out(const LayerWeights& layer) {
@@ -182,21 +164,28 @@ void Pass::experts(const LayerWeights& layer) {
     const int64_t n = n_owned();
     const int64_t k = config.num_experts_per_tok;
     const float* normed = a_.normed.as<float>().data();
-    a_.expert_ids.reserve(static_cast<size_t>(n * k) * sizeof(int32_t));
+    a_.expert_ids.reserve(static_cast<size_t>(n * k) * sizeof(int32_t), c_.stream.memory());
     int32_t* ids = a_.expert_ids.as<int32_t>().data();
     float* weights = floats(a_.expert_weights, n * k);
     {
         const PhaseScope phase(c_.timer, Phase::router);
         float* logits = floats(a_.router, n * config.num_experts);
-        kernels::linear(normed, config.hidden_size, n, layer.router.weight, nullptr, logits,
-                        config.num_experts, c_.stream);
+        kernels::router_logits(normed, n, layer.router.weight, logits, c_.stream);
         kernels::route_top_k(logits, n, config.num_experts, k, config.norm_topk_prob, ids, weights,
                              c_.stream);
     }
     const auto n_choices = static_cast<size_t>(n * k);
-    if (c_.observe_router) c_.observe_router(layer.index, {ids, n_choices}, owned_.begin);
+    if (c_.observe_router) show_router(layer.index, {ids, n_choices});
     c_.exchange.forward(normed, {n, k, {ids, n_choices}, {weights, n_choices}}, layer.experts.weights,
                         floats(a_.moe, n * config.hidden_size));
+}
+
+void Pass::show_router(int64_t layer, std::span<const int32_t> ids) const {
+    if (c_.stream.gpu() == nullptr) return c_.observe_router(layer, ids, owned_.begin);
+    std::vector<int32_t> host(ids.size());
+    c_.stream.gpu()->copy_out(host.data(), ids.data(), ids.size_bytes());
+    c_.stream.gpu()->synchronize();
+    c_.observe_router(layer, host, owned_.begin);
 }
 
 float* Pass::partial_mlp(const MlpWeights& mlp, const float* h) {

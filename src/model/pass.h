@@ -28,7 +28,7 @@ struct PassContext {
     const ModelConfig& config;
     const RankLayout& layout;
     const Weights& weights;
-    const RopeTable& rope;
+    const PlacedRopeTable& rope;
     const KvCache& kv_cache;
     comm::TensorGroup& group;  // the ranks that split attention
     comm::Exchange& exchange;
@@ -50,7 +50,18 @@ struct Activations {
     device::Buffer expert_weights;  // [T/p, k]
     device::Buffer moe;             // [T/p, H]
     device::Buffer logit_input;     // [logit rows, H]
+    device::Buffer step_numbers;    // on a GPU: the batch's tokens, positions and logit rows
+    device::Buffer logits;          // on a GPU: a tile of logits, page-locked
 };
+
+/// A batch's numbers where kernels read them.
+struct StepNumbers {
+    std::span<const int32_t> tokens;
+    std::span<const int32_t> positions;
+    std::span<const int32_t> logit_rows;
+};
+/// In the batch itself, or uploaded to Activations::step_numbers.
+StepNumbers place_numbers(const Batch& batch, Activations& activations, device::Stream& stream);
 
 /// The operations that the families' forward passes are written with: each on the batch's rows, in place or
 /// into the activations named above. One object a step.
@@ -96,6 +107,9 @@ class Pass {
 
   private:
     float* partial_mlp(const MlpWeights& mlp, const float* h);
+    void show_router(int64_t layer, std::span<const int32_t> ids) const;
+    /// Memory for `n` floats of an activation where the kernels write them.
+    float* floats(device::Buffer& buffer, int64_t n) const;
 
     const PassContext& c_;
     const Batch& batch_;
@@ -107,6 +121,8 @@ class Pass {
     int64_t kv_width_;
     const LayerWeights* layer_ = nullptr;
     std::vector<int32_t> kv_head_of_;  // local KV head of each local query head
+    StepNumbers numbers_;
+    kernels::AttentionBatch attention_;
 };
 
 // One forward pass a family, families/<name>.cpp: from the batch's tokens to Activations::x of the last
@@ -123,7 +139,7 @@ void forward(const PassContext& context, const Batch& batch, Activations& activa
 struct LogitsTile {
     int64_t first = 0;  // index in Batch::logit_rows of the tile's first row
     int64_t n_rows = 0;
-    const float* data = nullptr;  // [group size, n_rows, slice_width]
+    const float* data = nullptr;  // [group size, n_rows, slice_width], in the host's memory
     int64_t slice_width = 0;      // of the widest share
     int64_t n_slices = 1;
     int64_t vocab_size = 0;

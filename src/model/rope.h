@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "device/stream.h"
 #include "model/config.h"
 
 namespace mixserve::model {
@@ -17,5 +18,13 @@ struct RopeTable {
 /// length of the longest sequence) is fixed at `n_positions`, as a cache of keys needs: nothing changes up to
 /// max_position_embeddings, and past it a whole run has one base.
 RopeTable make_rope_table(const ModelConfig& config, int64_t n_positions);
+
+/// The same where kernels on a stream read it.
+struct PlacedRopeTable {
+    PlacedRopeTable(const RopeTable& table, device::Stream& stream)
+        : cos(device::place(table.cos, stream)), sin(device::place(table.sin, stream)) {}
+    device::Buffer cos;
+    device::Buffer sin;
+};
 
 }  // namespace mixserve::model

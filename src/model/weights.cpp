@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/heartbeat.h"
 #include "base/stop.h"
+#include "device/upload_ring.h"
 #include "model/names.h"
 
 namespace mixserve::model {
@@ -17,7 +18,10 @@ std::string shape_text(std::span<const int64_t> shape) {
 /// Reads tensors of one rank and counts their bytes.
 class Loader {
   public:
-    Loader(const WeightSource& source, const LoadProgress& progress) : source_(source), progress_(progress) {}
+    Loader(const WeightSource& source, device::Stream& stream, const LoadProgress& progress)
+        : source_(source), stream_(stream), progress_(progress) {
+        if (stream.gpu() != nullptr) pieces_.emplace();
+    }
 
     const io::TensorInfo& checked(const std::string& name, std::vector<int64_t> shape,
                                   bool transposed) const {
@@ -49,7 +53,13 @@ class Loader {
         return values;
     }
 
-    std::vector<float> vector(const std::string& name, int64_t size) { return vector(name, size, {0, size}); }
+    Vector placed(std::span<const float> values) const { return {values, stream_}; }
+    Vector placed_vector(const std::string& name, int64_t size, Range range) {
+        return placed(vector(name, size, range));
+    }
+    Vector placed_vector(const std::string& name, int64_t size) {
+        return placed_vector(name, size, {0, size});
+    }
 
     /// Rows `range` of a stored matrix [n_rows, n_columns]. Stored transposed, rows are inputs, else outputs.
     Matrix matrix(const std::string& name, int64_t n_rows, int64_t n_columns, Range range, bool transposed) {
@@ -74,12 +84,13 @@ class Loader {
                           part.name, mixserve::name(info.dtype), parts[0].name, mixserve::name(dtype));
             n_rows += part.range.size();
         }
-        Matrix m{device::Buffer(static_cast<size_t>(n_rows * n_columns * size_of(dtype))), {}};
+        Matrix m{device::Buffer(static_cast<size_t>(n_rows * n_columns * size_of(dtype)), stream_.memory()),
+                 {}};
         std::byte* cursor = m.storage.data();
         for (const Part& part : parts) {
             const int64_t offset[] = {part.range.begin, 0};
             const int64_t count[] = {part.range.size(), n_columns};
-            source_.read(part.name, offset, count, cursor);
+            read(part.name, offset, count, dtype, cursor);
             cursor += part.range.size() * n_columns * size_of(dtype);
         }
         using kernels::WeightLayout;
@@ -103,8 +114,9 @@ class Loader {
         const int64_t offset[] = {experts.begin, part.begin, 0};
         const int64_t count[] = {experts.size(), part.size(), c.hidden_size};
         device::Buffer buffer(
-            static_cast<size_t>(experts.size() * part.size() * c.hidden_size * size_of(info.dtype)));
-        if (buffer.size() > 0) source_.read(name, offset, count, buffer.data());
+            static_cast<size_t>(experts.size() * part.size() * c.hidden_size * size_of(info.dtype)),
+            stream_.memory());
+        if (buffer.size() > 0) read(name, offset, count, info.dtype, buffer.data());
         done(static_cast<int64_t>(buffer.size()));
         return buffer;
     }
@@ -119,8 +131,38 @@ class Loader {
         if (progress_) progress_(n_bytes_);
     }
 
+    /// A hyperslab to where it stays. `target` is contiguous.
+    void read(const std::string& name, std::span<const int64_t> offset, std::span<const int64_t> count,
+              DType dtype, std::byte* target) {
+        if (stream_.gpu() == nullptr) return source_.read(name, offset, count, target);
+        int64_t n_bytes = size_of(dtype);
+        for (const int64_t n : count)
+            n_bytes *= n;
+        const auto cut = std::find_if(count.begin(), count.end(), [](int64_t n) { return n > 1; });
+        if (n_bytes <= piece_bytes || cut == count.end()) {
+            const auto size = static_cast<size_t>(n_bytes);
+            source_.read(name, offset, count, pieces_->begin(size));
+            pieces_->send(target, size, *stream_.gpu());
+            return;
+        }
+        // In two, along the first dimension that has more than one: both halves are contiguous.
+        const auto d = static_cast<size_t>(cut - count.begin());
+        std::vector<int64_t> half_offset(offset.begin(), offset.end());
+        std::vector<int64_t> half_count(count.begin(), count.end());
+        half_count[d] = count[d] / 2;
+        read(name, half_offset, half_count, dtype, target);
+        target += n_bytes / count[d] * half_count[d];
+        half_offset[d] += half_count[d];
+        half_count[d] = count[d] - half_count[d];
+        read(name, half_offset, half_count, dtype, target);
+    }
+
+    static constexpr int64_t piece_bytes = int64_t{32} << 20;
+
     const WeightSource& source_;
+    device::Stream& stream_;
     const LoadProgress& progress_;
+    std::optional<device::UploadRing> pieces_;  // on a GPU
     int64_t n_bytes_ = 0;
 };
 
@@ -147,29 +189,32 @@ LayerWeights load_layer(const ModelConfig& c, const RankLayout& layout, int64_t 
     LayerWeights w;
     w.index = index;
     w.sparse = c.sparse[static_cast<size_t>(index)];
-    w.input_norm = loader.vector(names.prefix + "input_layernorm.weight", c.hidden_size);
-    w.post_attention_norm = loader.vector(names.prefix + "post_attention_layernorm.weight", c.hidden_size);
+    w.input_norm = loader.placed_vector(names.prefix + "input_layernorm.weight", c.hidden_size);
+    w.post_attention_norm =
+        loader.placed_vector(names.prefix + "post_attention_layernorm.weight", c.hidden_size);
     const Loader::Part parts[] = {{attention + "q_proj.weight", c.q_size(), q},
                                   {attention + "k_proj.weight", c.kv_size(), kv},
                                   {attention + "v_proj.weight", c.kv_size(), kv}};
     w.qkv = loader.stacked(parts, c.hidden_size, false);
     if (c.qkv_bias) {
+        std::vector<float> stacked;
         for (const auto& [name, size, range] :
              {std::tuple{"q_proj.bias", c.q_size(), q}, std::tuple{"k_proj.bias", c.kv_size(), kv},
               std::tuple{"v_proj.bias", c.kv_size(), kv}}) {
             const std::vector<float> bias = loader.vector(attention + name, size, range);
-            w.qkv_bias.insert(w.qkv_bias.end(), bias.begin(), bias.end());
+            stacked.insert(stacked.end(), bias.begin(), bias.end());
         }
+        w.qkv_bias = loader.placed(stacked);
     }
     if (c.qk_norm == QkNorm::per_head) {
-        w.q_norm = loader.vector(attention + "q_norm.weight", c.head_dim);
-        w.k_norm = loader.vector(attention + "k_norm.weight", c.head_dim);
+        w.q_norm = loader.placed_vector(attention + "q_norm.weight", c.head_dim);
+        w.k_norm = loader.placed_vector(attention + "k_norm.weight", c.head_dim);
     } else if (c.qk_norm == QkNorm::all_heads) {
-        w.q_norm = loader.vector(attention + "q_norm.weight", c.q_size(), q);
-        w.k_norm = loader.vector(attention + "k_norm.weight", c.kv_size(), kv);
+        w.q_norm = loader.placed_vector(attention + "q_norm.weight", c.q_size(), q);
+        w.k_norm = loader.placed_vector(attention + "k_norm.weight", c.kv_size(), kv);
     }
     w.o = loader.matrix(attention + "o_proj.weight", c.q_size(), c.hidden_size, q, true);
-    if (c.o_bias) w.o_bias = loader.vector(attention + "o_proj.bias", c.hidden_size);
+    if (c.o_bias) w.o_bias = loader.placed_vector(attention + "o_proj.bias", c.hidden_size);
 
     if (!w.sparse) {
         w.dense = loader.mlp(names.prefix + "mlp.", c.dense_intermediate_size, c.hidden_size,
@@ -191,8 +236,8 @@ LayerWeights load_layer(const ModelConfig& c, const RankLayout& layout, int64_t 
 }  // namespace
 
 Weights load_weights(const ModelConfig& config, const RankLayout& layout, const WeightSource& source,
-                     const LoadProgress& progress) {
-    Loader loader(source, progress);
+                     device::Stream& stream, const LoadProgress& progress) {
+    Loader loader(source, stream, progress);
     Weights w;
     const auto vocabulary_rows = [&](const std::string& name) {
         return loader.matrix(name, config.vocab_size, config.hidden_size, layout.vocabulary, false);
@@ -204,7 +249,7 @@ Weights load_weights(const ModelConfig& config, const RankLayout& layout, const 
         w.layers.push_back(load_layer(config, layout, l, source, loader));
     }
     if (layout.has_head) {
-        w.final_norm = loader.vector("model.norm.weight", config.hidden_size);
+        w.final_norm = loader.placed_vector("model.norm.weight", config.hidden_size);
         if (!tied) w.lm_head = vocabulary_rows("lm_head.weight");
         w.lm_head_weight = tied ? w.embedding.weight : w.lm_head.weight;
     }

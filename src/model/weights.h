@@ -2,10 +2,11 @@
 
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
-#include "device/buffer.h"
+#include "device/stream.h"
 #include "kernels/experts.h"
 #include "kernels/linear.h"
 #include "model/config.h"
@@ -13,6 +14,23 @@
 #include "model/weight_source.h"
 
 namespace mixserve::model {
+
+// All memory is where kernels on the stream that the weights were loaded for read it.
+
+/// Values in f32.
+class Vector {
+  public:
+    Vector() = default;
+    Vector(std::span<const float> values, device::Stream& stream)
+        : storage_(device::place(values, stream)), size_(values.size()) {}
+    bool empty() const { return size_ == 0; }
+    const float* data() const { return storage_.as<float>().data(); }
+    operator std::span<const float>() const { return {data(), size_}; }  // NOLINT: a view of itself
+
+  private:
+    device::Buffer storage_;
+    size_t size_ = 0;
+};
 
 /// A matrix, or several stacked by rows, in stored type, with the memory it lies in.
 struct Matrix {
@@ -38,14 +56,14 @@ struct ExpertStorage {
 /// This rank's share of one layer. Vectors are widened to f32.
 struct LayerWeights {
     int64_t index = 0;
-    std::vector<float> input_norm;           // [H]
-    std::vector<float> post_attention_norm;  // [H]
-    Matrix qkv;                              // [(q_heads + 2 kv_heads) D, H]
-    std::vector<float> qkv_bias;             // same rows, or empty
-    std::vector<float> q_norm;  // [D], or [q_heads D] where heads are normalised together, or empty
-    std::vector<float> k_norm;
-    Matrix o;                   // [q_heads D, H], stored transposed
-    std::vector<float> o_bias;  // [H], or empty
+    Vector input_norm;           // [H]
+    Vector post_attention_norm;  // [H]
+    Matrix qkv;                  // [(q_heads + 2 kv_heads) D, H]
+    Vector qkv_bias;             // same rows, or empty
+    Vector q_norm;               // [D], or [q_heads D] where heads are normalised together, or empty
+    Vector k_norm;
+    Matrix o;       // [q_heads D, H], stored transposed
+    Vector o_bias;  // [H], or empty
 
     bool sparse = true;
     Matrix router;  // [num_experts, H]
@@ -59,8 +77,8 @@ struct LayerWeights {
 struct Weights {
     Matrix embedding;  // [vocabulary/p, H]
     std::vector<LayerWeights> layers;
-    std::vector<float> final_norm;  // [H]
-    Matrix lm_head;  // [vocabulary/p, H]; with tied embeddings `lm_head_weight` is the embedding's
+    Vector final_norm;  // [H]
+    Matrix lm_head;     // [vocabulary/p, H]; with tied embeddings `lm_head_weight` is the embedding's
     kernels::Weight lm_head_weight;
     int64_t n_bytes = 0;
 };
@@ -68,8 +86,9 @@ struct Weights {
 /// Called after each tensor with the bytes loaded so far on this rank.
 using LoadProgress = std::function<void(int64_t n_bytes)>;
 
-/// Reads this rank's hyperslabs. UsageError names a tensor that is missing or has the wrong shape.
+/// Reads this rank's hyperslabs; on a GPU in pieces through page-locked memory, each copied while the next is
+/// read. UsageError names a tensor that is missing or has the wrong shape.
 Weights load_weights(const ModelConfig& config, const RankLayout& layout, const WeightSource& source,
-                     const LoadProgress& progress = {});
+                     device::Stream& stream, const LoadProgress& progress = {});
 
 }  // namespace mixserve::model

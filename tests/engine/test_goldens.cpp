@@ -1,114 +1,34 @@
 #include <gtest/gtest.h>
 
-#include <cmath>
-#include <filesystem>
-#include <optional>
-#include <string>
-
-#include "base/error.h"
-#include "engine/model_runner.h"
-#include "engine/test_models.h"
+#include "engine/golden_check.h"
 #include "support/test_support.h"
 
 namespace mixserve {
 namespace {
 
-using test::GoldenCase;
-using test::RunOutput;
-
-float largest(std::span<const float> values) {
-    float top = 0.0f;
-    for (const float v : values)
-        top = std::max(top, std::fabs(v));
-    return top;
-}
-
-/// The largest |a - b|; infinite where a value is not finite or the sizes differ.
-float distance(std::span<const float> a, std::span<const float> b) {
-    if (a.size() != b.size()) return INFINITY;
-    float worst = 0.0f;
-    for (size_t i = 0; i < a.size(); ++i) {
-        const float d = std::fabs(a[i] - b[i]);
-        if (!(d <= std::numeric_limits<float>::max())) return INFINITY;
-        worst = std::max(worst, d);
-    }
-    return worst;
-}
-
-void expect_equal(const GoldenCase& golden, const RunOutput& out, const model::ModelConfig& config,
-                  const std::string& where) {
-    const float tolerance = 2e-4f * largest(golden.logits);
-    EXPECT_LE(distance(golden.logits, out.logits), tolerance) << where << ": logits";
-    EXPECT_LE(distance(golden.logprobs, out.logprobs), 1e-3f) << where << ": logprobs";
-    ASSERT_EQ(golden.greedy.size(), out.greedy.size()) << where;
-    for (size_t i = 0; i < golden.greedy.size(); ++i) {
-        if (golden.greedy[i] == out.greedy[i]) continue;
-        EXPECT_LE(golden.margin[i], tolerance) << where << ": greedy token " << i;
-        break;  // the contexts differ from here on
-    }
-    if (golden.router.empty()) return;
-    const auto k = static_cast<size_t>(config.num_experts_per_tok);
-    size_t routed = 0;
-    for (int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-        if (!config.sparse[static_cast<size_t>(layer)]) continue;
-        for (size_t t = 0; t < golden.prompt.size(); ++t) {
-            const auto found = out.router.find({layer, static_cast<int64_t>(t)});
-            if (found == out.router.end()) continue;  // another rank's token
-            const int32_t* wanted = golden.router.data() + (routed * golden.prompt.size() + t) * k;
-            EXPECT_EQ(std::vector<int32_t>(wanted, wanted + k), found->second)
-                << where << ": router, layer " << layer << ", position " << t;
-        }
-        ++routed;
-    }
-}
-
-/// Every layout of the ranks at hand that divides the model, against what transformers computed.
-void check_checkpoint(const std::filesystem::path& folder, int64_t n_greedy,
-                      const test::LayoutChoice& choice = {}) {
-    const std::vector<GoldenCase> cases = test::read_golden((folder / "golden.h5").string());
-    ASSERT_FALSE(cases.empty());
-    const test::ConvertedModel converted(folder);
-    int n_checked = 0;
-    test::for_each_layout(converted, choice, [&](engine::RankModel& model, const std::string& layout) {
-        std::vector<std::vector<int32_t>> prompts;
-        std::vector<size_t> mine;  // cases are dealt to the groups of ranks that serve requests
-        for (size_t i = 0; i < cases.size(); ++i) {
-            if (test::served_here(model, i)) mine.push_back(i);
-        }
-        for (const size_t i : mine)
-            prompts.push_back(cases[i].prompt);
-        const auto outputs = test::run_prompts(model, prompts, n_greedy, {16, 96});
-        for (size_t i = 0; i < mine.size() && model.layout().has_head; ++i) {
-            GoldenCase golden = cases[mine[i]];
-            golden.greedy.resize(static_cast<size_t>(n_greedy));
-            expect_equal(golden, outputs[i], model.config(), layout + ", case " + std::to_string(mine[i]));
-        }
-        ++n_checked;
-    });
-    EXPECT_GT(n_checked, 0);
-}
-
 TEST(Goldens, Qwen3Moe) {
     MIXSERVE_NEEDS_SHARED(folder, "goldens/qwen3-moe");
-    check_checkpoint(folder, 24);
+    test::check_checkpoint(folder, {});
 }
 TEST(Goldens, Qwen2Moe) {
     MIXSERVE_NEEDS_SHARED(folder, "goldens/qwen2-moe");
-    check_checkpoint(folder, 24);
+    test::check_checkpoint(folder, {});
 }
 TEST(Goldens, Mixtral) {
     MIXSERVE_NEEDS_SHARED(folder, "goldens/mixtral");
-    check_checkpoint(folder, 24);
+    test::check_checkpoint(folder, {});
 }
 TEST(Goldens, Olmoe) {
     MIXSERVE_NEEDS_SHARED(folder, "goldens/olmoe");
-    check_checkpoint(folder, 24);
+    test::check_checkpoint(folder, {});
 }
 TEST(Goldens, SampleModel) {
     test::LayoutChoice choice;
     choice.max_model_len = 2048;
     choice.rope_frequency_dtype = DType::f32;
-    check_checkpoint(test::source_dir() / "inputs/models/shakespeare-moe", 12, choice);
+    test::GoldenLimits limits;
+    limits.n_greedy = 12;
+    test::check_checkpoint(test::source_dir() / "inputs/models/shakespeare-moe", limits, choice);
 }
 
 }  // namespace

@@ -1,0 +1,82 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "device/gpu.h"
+#include "engine/golden_check.h"
+#include "support/test_support.h"
+
+namespace mixserve {
+namespace {
+
+// The goldens with --backend cuda: on a GPU, which all ranks share, or on the emulator.
+
+bool has_gpu() {
+    return !device::survey_gpus().gpus.empty();
+}
+
+#define MIXSERVE_NEEDS_GPU() \
+    if (!has_gpu()) GTEST_SKIP() << "no GPU: " << device::survey_gpus().why_none
+
+using comm::Strategy;
+
+/// One rank exchanges nothing, whatever the strategy.
+test::LayoutChoice on_gpu(std::vector<Strategy> strategies) {
+    test::LayoutChoice choice;
+    choice.backend = device::Backend::cuda;
+    choice.strategies = std::move(strategies);
+    if (comm::Communicator::world().size() == 1) choice.strategies.resize(1);
+    return choice;
+}
+
+/// Steps of few rows: rows keep 16 bits of mantissa in every product, and the CPU's tolerance holds.
+test::GoldenLimits small_steps() {
+    test::GoldenLimits limits;
+    limits.n_greedy = 3;
+    limits.step_tokens = 12;
+    return limits;
+}
+
+/// Steps of many rows: operands are rounded to bf16, by 2^-9 of their size. A forward pass of L layers has 4
+/// L + 1 products one after the other; rounding errors of independent sign grow like the root of their
+/// number, and twice that is allowed, in the norm of all logits.
+test::GoldenLimits large_steps(int64_t n_layers) {
+    test::GoldenLimits limits;
+    limits.n_greedy = 1;
+    limits.step_tokens = 200;
+    const auto n_products = static_cast<float>(4 * n_layers + 1);
+    limits.norm = 2.0F * std::sqrt(n_products) * 0x1p-9F;
+    return limits;
+}
+
+void check(const std::string& name, std::vector<Strategy> strategies) {
+    MIXSERVE_NEEDS_SHARED(folder, "goldens/" + name);
+    test::check_checkpoint(folder, small_steps(), on_gpu(std::move(strategies)));
+}
+
+TEST(GpuGoldens, Qwen3Moe) {
+    MIXSERVE_NEEDS_GPU();
+    check("qwen3-moe", {Strategy::tp_ep, Strategy::fused, Strategy::tp, Strategy::dp_ep, Strategy::tp_pp});
+}
+TEST(GpuGoldens, Qwen2Moe) {
+    MIXSERVE_NEEDS_GPU();
+    check("qwen2-moe", {Strategy::tp_ep, Strategy::fused});
+}
+TEST(GpuGoldens, Mixtral) {
+    MIXSERVE_NEEDS_GPU();
+    check("mixtral", {Strategy::tp_ep});
+}
+TEST(GpuGoldens, Olmoe) {
+    MIXSERVE_NEEDS_GPU();
+    check("olmoe", {Strategy::tp_ep, Strategy::fused});
+}
+
+TEST(GpuGoldens, Qwen3MoeInLargeSteps) {
+    MIXSERVE_NEEDS_GPU();
+    MIXSERVE_NEEDS_SHARED(folder, "goldens/qwen3-moe");
+    test::check_checkpoint(folder, large_steps(4), on_gpu({Strategy::tp_ep}));
+}
+
+}  // namespace
+}  // namespace mixserve
