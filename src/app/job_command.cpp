@@ -9,7 +9,7 @@
 
 #include "app/byte_progress.h"
 #include "app/engine_options.h"
-#include "app/job_folder.h"
+#include "app/job_place.h"
 #include "app/options.h"
 #include "app/provenance.h"
 #include "app/run_record.h"
@@ -134,7 +134,7 @@ void bound_by_cache(EngineOptions& options, const engine::RankModel& model) {
     options.parallel.max_model_len = n_positions;
 }
 
-io::RunFacts facts_of(const EngineOptions& options, const JobFolder& place, const comm::Topology& topology,
+io::RunFacts facts_of(const EngineOptions& options, const JobPlace& place, const comm::Topology& topology,
                       bool scores) {
     io::RunFacts facts;
     facts.model = options.model_path;
@@ -171,7 +171,7 @@ bool any(const comm::Communicator& world, bool here) {
 }
 
 /// The end of a start that finds nothing left to do. A summary that is there tells more than the rows do.
-void tell_complete(const JobFolder& place, const io::RunFacts& facts) {
+void tell_complete(const JobPlace& place, const io::RunFacts& facts) {
     spdlog::info("nothing is left to do: all {} prompts have their row in {}", place.input.n_in_shard,
                  place.folder.path());
     if (std::filesystem::exists(place.folder.file("summary.json"))) return;
@@ -255,13 +255,13 @@ int run_job(Arguments arguments, bool scores) {
     const engine::Prepare prepare_line = [&](io::Request request) {
         return prepare(*encoder, std::move(request), options.parallel.max_model_len, scores);
     };
-    std::optional<JobFolder> place;  // on world rank 0
+    std::optional<JobPlace> place;  // on world rank 0
     comm::agree(world, [&] {
         if (!is_root) return;
         const io::PromptReader readable(job_options.input_file, defaults, limits);
         if (job_options.strict) check_all_lines(job_options, defaults, limits, prepare_line);
         if (options.verify) model.file->verify();
-        place.emplace(open_job_folder(options, job_options, defaults, model, record));
+        place.emplace(open_job_place(options, job_options, defaults, model, record));
     });
     if (any(world, is_root && place->complete)) {
         comm::agree(world, [&] {

@@ -220,12 +220,9 @@ json read_run_facts(const std::string& folder, JobReport& report) {
 
 std::optional<int64_t> n_prompts_of(const json& run, const JobReport& report) {
     if (report.state == JobState::finished) return report.n_rows;
-    if (const json& facts = child(run, "input"); facts.contains("n_in_shard"))
-        return facts["n_in_shard"].get<int64_t>();
-    const auto input = get_or<std::string>(child(run, "options"), "input-file", "");
-    std::error_code error;
-    if (!fs::is_regular_file(input, error)) return std::nullopt;
-    return count_prompts(input);
+    const json& input = child(run, "input");
+    if (!input.contains("n_in_shard")) return std::nullopt;
+    return input["n_in_shard"].get<int64_t>();
 }
 
 }  // namespace

@@ -40,12 +40,10 @@ std::string row(const std::string& id, double ttft_ms) {
 class JobFolder : public testing::Test {
   protected:
     JobFolder() {
-        write(folder_.file("prompts.txt"), "a\nb\n\nc\nd\ne\nf\ng\nh\ni\nj\n");
         std::filesystem::create_directory(job_);
-        write(job_ + "/run.json",
-              R"({"command":"run","options":{"model":"/m/small.h5","strategy":"fused","input-file":")" +
-                  folder_.file("prompts.txt") +
-                  R"("},"topology":{"world_size":4,"nodes":2,"ranks_per_node":2}})");
+        write(job_ + "/run.json", R"({"command":"run","options":{"model":"/m/small.h5","strategy":"fused"},)"
+                                  R"("input":{"n_prompts":10,"n_in_shard":10},)"
+                                  R"("topology":{"world_size":4,"nodes":2,"ranks_per_node":2}})");
         write(job_ + "/generations.jsonl", rows_);
         write(job_ + "/steps.jsonl", steps_);
     }

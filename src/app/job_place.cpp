@@ -1,4 +1,4 @@
-#include "app/job_folder.h"
+#include "app/job_place.h"
 
 #include <filesystem>
 
@@ -103,8 +103,8 @@ engine::JobHistory read_history(const io::OutputFolder& folder, const ordered_js
 
 }  // namespace
 
-JobFolder open_job_folder(const EngineOptions& options, const JobOptions& job,
-                          const io::SamplingDefaults& defaults, const OpenModel& model, RunRecord record) {
+JobPlace open_job_place(const EngineOptions& options, const JobOptions& job,
+                        const io::SamplingDefaults& defaults, const OpenModel& model, RunRecord record) {
     const bool scores = record.command == "score";
     io::OutputFolder folder = io::OutputFolder::open(job.output_dir, job.resume, lock_holder());
     const ordered_json earlier = read_earlier(folder);
@@ -113,8 +113,8 @@ JobFolder open_job_folder(const EngineOptions& options, const JobOptions& job,
     const bool goes_on = !earlier.is_null() && is_same(job, record.identity, earlier);
     engine::JobHistory history = read_history(folder, earlier, scores);
     record.n_rows_before = history.rows.totals.n_rows();
-    JobFolder place{std::move(folder), input, std::move(history),
-                    goes_on && record.n_rows_before >= input.n_in_shard};
+    JobPlace place{std::move(folder), input, std::move(history),
+                   goes_on && record.n_rows_before >= input.n_in_shard};
     if (place.complete) return place;
 
     record.options = options_json(options, job, defaults, scores);

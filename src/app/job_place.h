@@ -26,7 +26,7 @@ struct JobOptions {
 };
 
 /// The output folder and what is in it, on world rank 0.
-struct JobFolder {
+struct JobPlace {
     io::OutputFolder folder;  // locked
     io::InputFacts input;
     engine::JobHistory history;
@@ -36,7 +36,7 @@ struct JobFolder {
 /// Takes the output folder, checks that an earlier start there was of the same job, reads what it left, and
 /// writes run.json; all but the first of these change nothing there. `record`: what is known of the job so
 /// far; the rest is filled in. UsageError where the folder is refused.
-JobFolder open_job_folder(const EngineOptions& options, const JobOptions& job,
-                          const io::SamplingDefaults& defaults, const OpenModel& model, RunRecord record);
+JobPlace open_job_place(const EngineOptions& options, const JobOptions& job,
+                        const io::SamplingDefaults& defaults, const OpenModel& model, RunRecord record);
 
 }  // namespace mixserve::app
