@@ -10,8 +10,8 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "comm/agree.h"
-#include "io/row_writer.h"
 #include "io/routing_trace.h"
+#include "io/row_writer.h"
 
 namespace mixserve::app {
 namespace {

@@ -49,9 +49,11 @@ Topology make_topology(std::optional<int> ranks_per_node) {
     Communicator world = order_by_host(launched, host);
     const int p = ranks_per_node ? *ranks_per_node : real_ranks_per_node(world, host);
     agree(world, [&] {
-        require_usage(p >= 1 && world.size() % p == 0,
-                      "--ranks-per-node {} does not divide the {} ranks: start a multiple of it", p,
-                      world.size());
+        require_usage(
+            p >= 1 && world.size() % p == 0,
+            "nodes of {} (--ranks-per-node, --tensor-parallel-size) do not divide the {} ranks: start a "
+            "multiple of {}",
+            p, world.size(), p);
     });
 
     const int node_index = world.rank() / p;

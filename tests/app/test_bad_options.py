@@ -53,12 +53,12 @@ class BadOptions(ProgramTest):
             "bench comm --groups planet": ["--groups", "planet"],
             "bench comm --modle": ["--modle"],
             "bench exchange --strategies tp,foo": ["--strategies", "foo"],
-            "bench exchange --ranks-per-node 3": ["--ranks-per-node 3"],
+            "bench exchange --ranks-per-node 3": ["nodes of 3", "--ranks-per-node"],
             "bench layer --head-dim 3": ["--head-dim 3"],
-            "bench engine --context -1": ["--context -1", "--model"],
+            "bench engine --context 1": ["--model"],
         }.items():
             with self.subTest(arguments=arguments):
-                self.check_refused(mixserve(*arguments.split(), n_ranks=N_RANKS), *words[:1])
+                self.check_refused(mixserve(*arguments.split(), n_ranks=N_RANKS), *words)
 
 
 @one_process

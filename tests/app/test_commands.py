@@ -99,8 +99,9 @@ class Run(ProgramTest):
         trace = json.loads((self.folder / "out/trace.json").read_text())
         events = trace["traceEvents"] if isinstance(trace, dict) else trace
         run = json.loads((self.folder / "out/run.json").read_text())
-        n_ranks = run["topology"]["world_size"]
-        self.assertEqual({event["pid"] for event in events}, {*range(n_ranks)})
+        topology = run["topology"]
+        self.assertEqual({event["tid"] for event in events}, {*range(topology["world_size"])})
+        self.assertEqual({event["pid"] for event in events}, {*range(topology["nodes"])})
         self.assertTrue(any(event.get("name") == "experts" for event in events))
 
     def test_text_file(self):

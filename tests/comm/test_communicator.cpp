@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "comm/agree.h"
 #include "comm/exchange.h"
 #include "comm/mpi.h"
 #include "comm/topology.h"
@@ -115,7 +116,7 @@ TEST(Topology, CutsTheWorldIntoNodesOfConsecutiveRanks) {
     const int size = Communicator::world().size();
     for (int p = 1; p <= size; ++p) {
         if (size % p != 0) {
-            EXPECT_THROW(make_topology(p), UsageError);
+            EXPECT_THROW(make_topology(p), AgreedError);
             continue;
         }
         const Topology topology = make_topology(p);
@@ -132,7 +133,7 @@ TEST(Topology, CutsTheWorldIntoNodesOfConsecutiveRanks) {
         for (size_t n = 0; n < lane.size(); ++n)
             EXPECT_EQ(lane[n], static_cast<int64_t>(n) * p + topology.node_rank);
     }
-    EXPECT_THROW(make_topology(0), UsageError);
+    EXPECT_THROW(make_topology(0), AgreedError);
 }
 
 TEST(Topology, ARealNodeIsWhereMemoryIsShared) {

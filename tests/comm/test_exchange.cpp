@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "base/error.h"
+#include "comm/agree.h"
 #include "comm/moe_case.h"
 
 namespace mixserve::comm::test {
@@ -279,7 +280,7 @@ TEST(FusedExchange, ANodeThatSpansHostsIsRefused) {
         make_exchange(
             Strategy::fused,
             {.topology = topology, .stream = stream, .timer = timer, .hidden_size = 8, .num_experts = 4}),
-        UsageError);
+        AgreedError);
 }
 
 std::vector<int64_t> bytes_of_a_layer(Layout& layout, const MoeCase& moe) {

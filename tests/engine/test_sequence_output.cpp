@@ -181,7 +181,7 @@ TEST(SequenceOutput, LogprobsHaveTextsAndOffsets) {
     EXPECT_EQ(choice.logprobs[0].top[0].text, "x");
     EXPECT_EQ(choice.logprobs[0].text_offset, 0);
     EXPECT_EQ(choice.logprobs[1].chosen.text, "");
-    EXPECT_EQ(choice.logprobs[1].text_offset, 2);
+    EXPECT_EQ(choice.logprobs[1].text_offset, 3);  // " Hi"
 }
 
 // The sample model's tokenizer, whose tokens are bytes: every cut of a text into tokens gives the text back.
