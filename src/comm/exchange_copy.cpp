@@ -68,7 +68,7 @@ class CopyExchange final : public Exchange {
         const int64_t n_copies = routing.n_tokens * routing.k;
         first_copy_.assign(static_cast<size_t>(setup_.num_experts + 1), 0);
         for (int64_t i = 0; i < n_copies; ++i) {
-            ++first_copy_[static_cast<size_t>(routing.experts[static_cast<size_t>(i)] + 1)];
+            ++first_copy_[static_cast<size_t>(routing.experts[static_cast<size_t>(i)]) + 1];
         }
         std::partial_sum(first_copy_.begin(), first_copy_.end(), first_copy_.begin());
         next_.assign(first_copy_.begin(), first_copy_.end() - 1);

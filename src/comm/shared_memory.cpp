@@ -55,8 +55,9 @@ void SharedSegments::allocate(int64_t bytes_per_rank) {
         void* base = nullptr;
         check_mpi(MPI_Win_shared_query(window_->window, r, &size, &unit, &base), "MPI_Win_shared_query");
         // MPI aligns to little more than a word. Ranks map whole pages, so all of them round alike.
+        const auto address = reinterpret_cast<int64_t>(base);
         segments_[static_cast<size_t>(r)] =
-            reinterpret_cast<std::byte*>(round_to_page(reinterpret_cast<int64_t>(base)));
+            static_cast<std::byte*>(base) + (round_to_page(address) - address);
     }
 }
 

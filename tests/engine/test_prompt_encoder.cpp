@@ -1,9 +1,8 @@
-#include "engine/prompt_encoder.h"
-
 #include <gmock/gmock.h>
 
 #include "base/error.h"
 #include "base/json.h"
+#include "engine/prompt_encoder.h"
 
 namespace mixserve::engine {
 namespace {
