@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <random>
+#include <utility>
 
 #include "app/benches.h"
 #include "app/engine_options.h"
@@ -93,12 +94,13 @@ double bytes_of_step(const engine::RankModel& model, const BenchStep& step,
         n += static_cast<double>(2 * positions * layout.kv_heads.size() * c.head_dim *
                                  size_of(model.options().kv_cache_dtype));
         if (!c.sparse[static_cast<size_t>(l)]) {
-            n += static_cast<double>(3 * c.dense_intermediate_size / layout.tp_size) * hidden * weight_size;
+            const int64_t width = c.dense_intermediate_size / layout.tp_size;
+            n += static_cast<double>(3 * width) * hidden * weight_size;
             continue;
         }
         n += static_cast<double>(c.num_experts) * hidden * weight_size;
-        n += static_cast<double>(3 * c.shared_expert_intermediate_size / layout.tp_size) * hidden *
-             weight_size;
+        const int64_t shared_width = c.shared_expert_intermediate_size / layout.tp_size;
+        n += static_cast<double>(3 * shared_width) * hidden * weight_size;
         int64_t n_experts = 0;
         for (int64_t e = layout.experts.experts.begin; e < layout.experts.experts.end; ++e) {
             n_experts += used[static_cast<size_t>(l * c.num_experts + e)] > 0 ? 1 : 0;
@@ -145,7 +147,7 @@ StepFigures measure(engine::RankModel& model, const BenchStep& step, int repetit
         world.barrier();
         const double begin_s = now_s();
         for (int call = 0; call < model.pipeline_depth(); ++call) {  // until this batch has passed all stages
-            model.step(call == 0 ? std::move(batch) : model::Batch{}, [](const model::LogitsTile&) {});
+            model.step(std::exchange(batch, {}), [](const model::LogitsTile&) {});
         }
         double duration[] = {now_s() - begin_s};
         world.all_reduce(std::span<double>(duration), comm::ReduceOp::max);
