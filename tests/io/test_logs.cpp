@@ -163,7 +163,8 @@ TEST(Summary, HasTheNamesOfVllm) {
     const RunStatistics statistics = sample_statistics();
     EXPECT_EQ(
         summary_json(statistics, facts).dump(),
-        R"({"duration":2.0,"completed":3,"failed":1,"total_input_tokens":60,"total_output_tokens":9,)"
+        R"({"status":"finished","duration":2.0,"completed":3,"failed":1,"total_input_tokens":60,)"
+        R"("total_output_tokens":9,)"
         R"("request_throughput":1.5,"output_throughput":4.5,"total_token_throughput":34.5,)"
         R"("mean_ttft_ms":20.0,"median_ttft_ms":20.0,"p99_ttft_ms":29.8,)"
         R"("mean_itl_ms":4.0,"median_itl_ms":4.0,"p99_itl_ms":5.0,)"
