@@ -1,8 +1,11 @@
 #!/bin/bash
 # Generates on several CPU nodes: inside a node four ranks share every layer (tensor parallelism), across nodes each node
 # holds its share of the experts and serves its own prompts (expert and data parallelism).
-# Submit from the project's folder, after `make build` there:  sbatch --nodes=4 jobscripts/many-nodes.sh
-# The folder must be one that all nodes see.
+# Submit from the project's folder, which all nodes see, after `make build` there. Set the account and the partition first.
+#   sbatch --nodes=4 jobscripts/many-nodes.sh
+#   MODEL=my.h5 PROMPTS=my.jsonl sbatch --nodes=4 jobscripts/many-nodes.sh --strategy fused     (options of mixserve run)
+# 120 s before the time limit the step is stopped; the job then goes back to the queue and goes on from its rows. So it
+# does when a node fails.
 
 #SBATCH --job-name=mixserve-many-nodes
 #SBATCH --account=ACCOUNT
@@ -13,12 +16,16 @@
 #SBATCH --cpus-per-task=8
 #SBATCH --exclusive
 #SBATCH --output=outputs/%x-%j.log
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --signal=USR1@120
 
 set -euo pipefail
 cd "$SLURM_SUBMIT_DIR"
+source jobscripts/requeue.bash
 
-model=inputs/models/shakespeare-moe.h5
-prompts=inputs/prompts/sample.jsonl
+model=${MODEL:-inputs/models/shakespeare-moe.h5}
+prompts=${PROMPTS:-inputs/prompts/sample.jsonl}
 output=outputs/$SLURM_JOB_NAME-$SLURM_JOB_ID
 
 # The sample model becomes HDF5 once. A model of your own: `build/mixserve convert --hf-dir DIR --output M.h5`, before.
@@ -27,7 +34,7 @@ output=outputs/$SLURM_JOB_NAME-$SLURM_JOB_ID
 # Slurm since 22.05 does not hand --cpus-per-task on to srun by itself.
 export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 
-# --kill-on-bad-exit: a rank that dies ends the job at once.
-srun --mpi=pmix --cpu-bind=cores --kill-on-bad-exit=1 \
-    build/mixserve run --model "$model" --input-file "$prompts" --output-dir "$output" \
-    --threads-per-rank "$SLURM_CPUS_PER_TASK"
+# --kill-on-bad-exit: a rank that dies ends the step at once.
+run_or_requeue srun --mpi=pmix --cpu-bind=cores --kill-on-bad-exit=1 \
+    build/mixserve run --model "$model" --input-file "$prompts" --output-dir "$output" --resume \
+    --threads-per-rank "$SLURM_CPUS_PER_TASK" "$@"

@@ -1,7 +1,9 @@
 #!/bin/bash
 # Generates on one CPU node: four ranks share every layer (tensor parallelism over shared memory).
-# Submit from the project's folder, after `make build` there:  sbatch jobscripts/one-node.sh
-# Set the account and the partition below; for your own model and prompts change `model` and `prompts`.
+# Submit from the project's folder, after `make build` there. Set the account and the partition first.
+#   sbatch jobscripts/one-node.sh
+#   MODEL=my.h5 PROMPTS=my.jsonl sbatch jobscripts/one-node.sh --max-tokens 200     (options of mixserve run)
+# 120 s before the time limit the step is stopped; the job then goes back to the queue and goes on from its rows.
 
 #SBATCH --job-name=mixserve-one-node
 #SBATCH --account=ACCOUNT
@@ -12,12 +14,16 @@
 #SBATCH --cpus-per-task=8
 #SBATCH --exclusive
 #SBATCH --output=outputs/%x-%j.log
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --signal=USR1@120
 
 set -euo pipefail
 cd "$SLURM_SUBMIT_DIR"
+source jobscripts/requeue.bash
 
-model=inputs/models/shakespeare-moe.h5
-prompts=inputs/prompts/sample.jsonl
+model=${MODEL:-inputs/models/shakespeare-moe.h5}
+prompts=${PROMPTS:-inputs/prompts/sample.jsonl}
 output=outputs/$SLURM_JOB_NAME-$SLURM_JOB_ID
 
 # The sample model becomes HDF5 once. A model of your own: `build/mixserve convert --hf-dir DIR --output M.h5`, before.
@@ -26,6 +32,7 @@ output=outputs/$SLURM_JOB_NAME-$SLURM_JOB_ID
 # Slurm since 22.05 does not hand --cpus-per-task on to srun by itself.
 export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 
-srun --mpi=pmix --cpu-bind=cores \
-    build/mixserve run --model "$model" --input-file "$prompts" --output-dir "$output" \
-    --threads-per-rank "$SLURM_CPUS_PER_TASK"
+# --kill-on-bad-exit: a rank that dies ends the step at once.
+run_or_requeue srun --mpi=pmix --cpu-bind=cores --kill-on-bad-exit=1 \
+    build/mixserve run --model "$model" --input-file "$prompts" --output-dir "$output" --resume \
+    --threads-per-rank "$SLURM_CPUS_PER_TASK" "$@"

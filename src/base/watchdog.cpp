@@ -72,11 +72,13 @@ void Watchdog::end_job() {
                       n_ranks_, host_, timeout_s_, place_text()));
     // One after the other, so that the explanation comes once: the launcher ends the rest meanwhile.
     const double others_s = std::clamp(timeout_s_ / 10, 2.0, 10.0);
-    std::this_thread::sleep_for(std::chrono::duration<double>(others_s + 0.2 * std::min(rank_, 20)));
+    const double turn_s = 1.5 * std::min(rank_, 4);
+    std::this_thread::sleep_for(std::chrono::duration<double>(others_s + turn_s));
     print(fmt::format(
-        "mixserve: watchdog: the job ends (--watchdog-timeout {:g}). Of its {} ranks the one that holds the "
-        "others up is one that printed no line, or that was computing, not waiting; when all wait, look at "
-        "the network between their hosts\n",
+        "mixserve: watchdog: the job ends (--watchdog-timeout {:g}). What holds its {} ranks up is one that "
+        "printed no line (it was stopped, or its host cannot be reached), or one that was computing; when "
+        "all "
+        "wait, look at the network between their hosts\n",
         timeout_s_, n_ranks_));
     _exit(exit_failure);
 }
