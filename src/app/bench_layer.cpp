@@ -84,6 +84,10 @@ bool read_options(Arguments arguments, Options& o) {
     po::variables_map values;
     if (!parse_options("bench layer", description, arguments, values)) return false;
     o.backend = parse_backend(backend);
+    if (o.backend == BackendOption::cuda) {
+        const device::GpuSurvey survey = device::survey_gpus();
+        require_usage(!survey.gpus.empty(), "--backend cuda: {}", survey.why_none);
+    }
     s.dtype = parse_dtype_option("dtype", dtype);
     s.kv_dtype = parse_dtype_option("kv-cache-dtype", kv_dtype);
     require_usage(context >= 0, "--context is {}, but must be at least 0", context);
@@ -153,8 +157,6 @@ ordered_json to_json(const LayerShape& s) {
 
 device::Stream make_stream(const Options& o) {
     if (o.backend != BackendOption::cuda) return device::Stream(o.n_threads);
-    const device::GpuSurvey survey = device::survey_gpus();
-    require_usage(!survey.gpus.empty(), "--backend cuda: {}", survey.why_none);
     device::use_gpu(0);
     return {o.n_threads, device::GpuQueue()};
 }
