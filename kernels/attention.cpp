@@ -305,8 +305,8 @@ void paged_attention(const float* q, int64_t q_stride, int64_t n_heads, std::spa
                      const KvCache& cache, float* out, device::Stream& stream) {
     MIXSERVE_ASSERT(n_heads == static_cast<int64_t>(kv_head_of.size()));
     static_cast<void>(n_heads);
-    paged_attention(q, q_stride, scale, sliding_window, plan_attention(sequences, kv_head_of, cache, stream), cache,
-                    out, stream);
+    paged_attention(q, q_stride, scale, sliding_window, plan_attention(sequences, kv_head_of, cache, stream),
+                    cache, out, stream);
 }
 
 void store_kv(const float* keys, const float* values, int64_t stride, const AttentionBatch& batch,
@@ -336,7 +336,8 @@ void paged_attention(const float* q, int64_t q_stride, float scale, int64_t slid
                      const AttentionBatch& batch, const KvCache& cache, float* out, device::Stream& stream) {
     const auto n_heads = static_cast<int64_t>(batch.kv_head_of.size());
     if (stream.gpu() != nullptr) {
-        return cuda::paged_attention(q, q_stride, n_heads, scale, sliding_window, batch.plan, cache, out, stream);
+        return cuda::paged_attention(q, q_stride, n_heads, scale, sliding_window, batch.plan, cache, out,
+                                     stream);
     }
     const std::span<const SequenceRows> sequences = batch.sequences;
     const int64_t out_stride = n_heads * cache.head_dim;

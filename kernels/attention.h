@@ -30,8 +30,8 @@ struct SequenceRows {
     const int32_t* block_table = nullptr;
 };
 
-/// What attention needs to know of a step, the same for all layers: made once a step. Borrows the spans, and on a
-/// GPU holds what was uploaded of them, until the stream's next plan.
+/// What attention needs to know of a step, the same for all layers: made once a step. Borrows the spans, and
+/// on a GPU holds what was uploaded of them, until the stream's next plan.
 struct AttentionBatch {
     std::span<const SequenceRows> sequences;
     std::span<const int32_t> kv_head_of;  // query head h reads KV head kv_head_of[h]
@@ -51,9 +51,9 @@ void store_kv(const float* keys, const float* values, int64_t stride, const Atte
 ///   q   [n_rows, n_heads * head_dim] (row stride `q_stride`), n_heads = batch.kv_head_of.size()
 ///   out [n_rows, n_heads * head_dim] contiguous
 /// `sliding_window` w > 0: a position sees itself and the w - 1 before it; 0: all.
-/// On the CPU: online softmax over chunks of the context that begin at fixed positions, merged in rising order: a
-/// row's bits depend on its query and its context only, not on the batch, the chunking of the prefill or the
-/// threads.
+/// On the CPU: online softmax over chunks of the context that begin at fixed positions, merged in rising
+/// order: a row's bits depend on its query and its context only, not on the batch, the chunking of the
+/// prefill or the threads.
 void paged_attention(const float* q, int64_t q_stride, float scale, int64_t sliding_window,
                      const AttentionBatch& batch, const KvCache& cache, float* out, device::Stream& stream);
 

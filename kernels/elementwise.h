@@ -48,8 +48,8 @@ void scale_by_sums(float* x, int64_t stride, int64_t n_rows, const SummedNorm& n
 /// x[i] to [-bound, bound].
 void clip(float* x, int64_t n, float bound, device::Stream& stream);
 
-/// out[t] = row tokens[t] - first_token of the table, widened; zeros where the table, which has n_out rows, does not
-/// have it.
+/// out[t] = row tokens[t] - first_token of the table, widened; zeros where the table, which has n_out rows,
+/// does not have it.
 void embed_rows(const Weight& table, int64_t first_token, std::span<const int32_t> tokens, float* out,
                 device::Stream& stream);
 

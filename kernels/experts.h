@@ -27,8 +27,8 @@ struct ExpertRows {
     std::span<const float> gate_weights;  // [n_entries]
 };
 
-/// What the router chose, as it lies in memory (stream.memory()): row t has experts[t * k + j] with gate weights
-/// weights[t * k + j]; the experts of a row differ.
+/// What the router chose, as it lies in memory (stream.memory()): row t has experts[t * k + j] with gate
+/// weights weights[t * k + j]; the experts of a row differ.
 struct ChosenExperts {
     const int32_t* experts = nullptr;  // [n_rows, k]
     const float* weights = nullptr;    // [n_rows, k]

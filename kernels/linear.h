@@ -25,8 +25,8 @@ struct Weight {
 ///   or null (f32).
 /// The order of each sum depends on n_in and the stored type alone (kernels/product.h): a row's result has
 /// the same bits whatever rows are beside it, for any number of threads and for either layout of W.
-/// On a GPU (pointers in device memory) the same call gives the same bits, but rows may be rounded to the weight's
-/// 16-bit type first, and how they are depends on n_rows: see docs/gpu.md.
+/// On a GPU (pointers in device memory) the same call gives the same bits, but rows may be rounded to the
+/// weight's 16-bit type first, and how they are depends on n_rows: see docs/gpu.md.
 void linear(const float* x, int64_t x_stride, int64_t n_rows, const Weight& weight, const float* bias,
             float* y, int64_t y_stride, device::Stream& stream);
 

@@ -7,8 +7,9 @@
 
 namespace mixserve::kernels {
 
-/// logits [n_rows, n_experts] = x [n_rows, hidden_size] times the router's weights. linear(), but for the GPU, where
-/// x keeps its precision here: a choice of experts is not to hang on how x was rounded for the tensor cores.
+/// logits [n_rows, n_experts] = x [n_rows, hidden_size] times the router's weights. linear(), but for the
+/// GPU, where x keeps its precision here: a choice of experts is not to hang on how x was rounded for the
+/// tensor cores.
 void router_logits(const float* x, int64_t n_rows, const Weight& router, float* logits,
                    device::Stream& stream);
 

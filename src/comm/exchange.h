@@ -62,8 +62,8 @@ struct Routing {
 class Exchange {
   public:
     virtual ~Exchange() = default;
-    /// x [routing.n_tokens, hidden_size]: the owned tokens; y, same shape: their MoE output (overwritten). These, the
-    /// routing and the weights are in the stream's memory.
+    /// x [routing.n_tokens, hidden_size]: the owned tokens; y, same shape: their MoE output (overwritten).
+    /// These, the routing and the weights are in the stream's memory.
     virtual void forward(const float* x, const Routing& routing, const kernels::ExpertWeights& weights,
                          float* y) = 0;
     /// Bytes that this rank has sent to other nodes so far.

@@ -21,8 +21,8 @@ std::unique_ptr<Exchange> make_local_exchange(const ExchangeSetup& setup);
 /// On a GPU: `host` is an exchange of the same setup, which works in the host's memory.
 std::unique_ptr<Exchange> make_staged_exchange(std::unique_ptr<Exchange> host, const ExchangeSetup& setup);
 
-/// The experts' products of a step on rows in the host's memory, unless the setup leaves them out; with a GPU they are
-/// staged to it and back.
+/// The experts' products of a step on rows in the host's memory, unless the setup leaves them out; with a GPU
+/// they are staged to it and back.
 void run_experts(const ExchangeSetup& setup, const float* x, int64_t n_rows, const kernels::ExpertRows& rows,
                  const kernels::ExpertWeights& weights, float* out);
 void run_staged_experts(const ExchangeSetup& setup, const float* x, int64_t n_rows,

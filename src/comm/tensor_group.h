@@ -48,8 +48,8 @@ class TensorGroup {
 std::unique_ptr<TensorGroup> make_tensor_group(const Communicator& communicator, bool shares_memory,
                                                PhaseTimer& timer);
 
-/// The same for rows in stream.memory(): with a GPU, every pointer that goes in or comes out is device memory, and
-/// what goes to other ranks is staged through the host's.
+/// The same for rows in stream.memory(): with a GPU, every pointer that goes in or comes out is device
+/// memory, and what goes to other ranks is staged through the host's.
 std::unique_ptr<TensorGroup> make_tensor_group(const Communicator& communicator, bool shares_memory,
                                                PhaseTimer& timer, device::Stream& stream);
 
