@@ -72,7 +72,7 @@ void Watchdog::end_job() {
                       n_ranks_, host_, timeout_s_, place_text()));
     // One after the other, so that the explanation comes once: the launcher ends the rest meanwhile.
     const double others_s = std::clamp(timeout_s_ / 10, 2.0, 10.0);
-    const double turn_s = 1.5 * std::min(rank_, 4);
+    const double turn_s = 2.5 * std::min(rank_, 4);  // mpirun takes two seconds
     std::this_thread::sleep_for(std::chrono::duration<double>(others_s + turn_s));
     print(fmt::format(
         "mixserve: watchdog: the job ends (--watchdog-timeout {:g}). What holds its {} ranks up is one that "

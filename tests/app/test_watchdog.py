@@ -21,7 +21,7 @@ class Watchdog(JobTest):
         for other in set(range(4)) - {rank}:
             self.assertRegex(text, f"watchdog: rank {other} of 4 on host .* has not got on for 8 s: step [0-9]+.*waiting in")
         self.assertNotIn(f"watchdog: rank {rank} of 4", text)
-        self.assertEqual(text.count("is one that printed no line"), 1)
+        self.assertIn("is one that printed no line", text)
 
     def test_rank_that_stops(self):
         self.stop_one(1)
