@@ -4,9 +4,11 @@
 #include <cublasLt.h>
 #include <dlfcn.h>
 
+#include <compare>
 #include <map>
 #include <string>
 #include <tuple>
+#include <utility>
 
 #include "base/error.h"
 #include "device/gpu.h"
@@ -97,8 +99,21 @@ struct Plan {
     cublasLtMatmulAlgo_t algorithm{};
 };
 
+/// Of an address, as far as it matters to the library.
+uint32_t alignment_of(const void* p) {
+    const auto address = reinterpret_cast<uintptr_t>(p) | 256;
+    return static_cast<uint32_t>(address & (~address + 1));
+}
+
+/// Of the three matrices. The library would take 256 bytes for granted.
+struct Alignments {
+    uint32_t w, x, y;
+    auto operator<=>(const Alignments&) const = default;
+};
+
 // The library counts by columns: y^T [n_out, n_rows] = W^T-or-W times x^T [n_in, n_rows].
-Plan make_plan(const Library& lt, int64_t n_rows, const Weight& weight, int64_t y_stride) {
+Plan make_plan(const Library& lt, int64_t n_rows, const Weight& weight, int64_t y_stride,
+               const Alignments& alignments) {
     Plan plan;
     lt.check(lt.desc_create(&plan.product, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescCreate");
     const bool out_in = weight.layout == WeightLayout::out_in;
@@ -121,6 +136,14 @@ Plan make_plan(const Library& lt, int64_t n_rows, const Weight& weight, int64_t 
     lt.check(lt.preference_set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace_bytes,
                                sizeof workspace_bytes),
              "cublasLtMatmulPreferenceSetAttribute");
+    for (const auto& [attribute, bytes] :
+         {std::pair{CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignments.w},
+          {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignments.x},
+          {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignments.y},
+          {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignments.y}}) {
+        lt.check(lt.preference_set(preference, attribute, &bytes, sizeof bytes),
+                 "cublasLtMatmulPreferenceSetAttribute");
+    }
     cublasLtMatmulHeuristicResult_t result{};
     int n_found = 0;
     lt.check(
@@ -136,16 +159,17 @@ Plan make_plan(const Library& lt, int64_t n_rows, const Weight& weight, int64_t 
 /// One for each shape: a model has a handful of matrices, and a step's rows vary.
 class Plans {
   public:
-    const Plan& plan(const Library& lt, int64_t n_rows, const Weight& w, int64_t y_stride) {
-        const Key key{n_rows, w.n_out, w.n_in, y_stride, w.dtype, w.layout};
+    const Plan& plan(const Library& lt, int64_t n_rows, const Weight& w, int64_t y_stride,
+                     const Alignments& alignments) {
+        const Key key{n_rows, w.n_out, w.n_in, y_stride, w.dtype, w.layout, alignments};
         const auto found = plans_.find(key);
         if (found != plans_.end()) return found->second;
         if (plans_.size() >= max_plans) clear(lt);
-        return plans_.emplace(key, make_plan(lt, n_rows, w, y_stride)).first->second;
+        return plans_.emplace(key, make_plan(lt, n_rows, w, y_stride, alignments)).first->second;
     }
 
   private:
-    using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, DType, WeightLayout>;
+    using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, DType, WeightLayout, Alignments>;
     static constexpr size_t max_plans = 4096;
 
     void clear(const Library& lt) {
@@ -173,7 +197,8 @@ void library_product(const void* x, int64_t n_rows, const Weight& weight, float*
                      device::Stream& stream) {
     static Plans plans;
     const Library& lt = library();
-    const Plan& plan = plans.plan(lt, n_rows, weight, y_stride);
+    const Alignments alignments{alignment_of(weight.data), alignment_of(x), alignment_of(y)};
+    const Plan& plan = plans.plan(lt, n_rows, weight, y_stride, alignments);
     void* workspace = stream.device_scratch(device::ScratchSlot::library, workspace_bytes);
     const float one = 1.0F;
     const float zero = 0.0F;
