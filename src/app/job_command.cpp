@@ -170,11 +170,19 @@ bool any(const comm::Communicator& world, bool here) {
     return value[0] != 0;
 }
 
-/// The end of a start that finds nothing left to do. A summary that is there tells more than the rows do.
+bool has_finished_summary(const io::OutputFolder& folder) {
+    const std::string path = folder.file("summary.json");
+    if (!std::filesystem::exists(path)) return false;
+    const json summary = json::parse(read_text_file(path), nullptr, false);
+    return summary.is_object() && summary.value("status", "") == "finished";
+}
+
+/// The end of a start that finds nothing left to do. The summary of the start that finished tells more than
+/// the rows do; one of a start that was stopped as it wrote the last row is not left to say so.
 void tell_complete(const JobPlace& place, const io::RunFacts& facts) {
     spdlog::info("nothing is left to do: all {} prompts have their row in {}", place.input.n_in_shard,
                  place.folder.path());
-    if (std::filesystem::exists(place.folder.file("summary.json"))) return;
+    if (has_finished_summary(place.folder)) return;
     io::RunStatistics statistics;
     statistics.add(place.history.rows.totals);
     write_summary(place.folder, statistics, facts);
