@@ -93,7 +93,7 @@ engine::JobHistory read_history(const io::OutputFolder& folder, const ordered_js
     if (earlier.is_null()) return history;
     history.n_starts = static_cast<int64_t>(earlier.value("starts", ordered_json::array()).size());
     history.steps = io::scan_steps(folder.file("steps.jsonl"));
-    const std::string rows = folder.file(engine::rows_file_name(scores));
+    const std::string rows = folder.file(io::rows_file_name(scores));
     if (std::filesystem::exists(rows)) history.rows = io::index_rows(rows, history.index);
     if (history.rows.n_torn_bytes > 0)
         spdlog::warn("'{}' ends in {} bytes of a torn row, which are cut off", rows,

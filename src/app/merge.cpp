@@ -15,7 +15,6 @@
 #include "app/run_record.h"
 #include "base/error.h"
 #include "base/utf8.h"
-#include "engine/job.h"
 #include "io/file_lock.h"
 #include "io/output_folder.h"
 
@@ -125,7 +124,7 @@ int run_merge(Arguments arguments) {
     const io::MergeInput input = input_of(sources.runs.front(), values["input-file"].as<std::string>());
     const io::OutputFolder folder =
         io::OutputFolder::open(values["output-dir"].as<std::string>(), false, lock_holder());
-    const std::string rows_name = engine::rows_file_name(sources.scores);
+    const std::string rows_name = io::rows_file_name(sources.scores);
     std::vector<std::string> row_files;
     for (const std::string& source : sources.folders)
         row_files.push_back(source + "/" + rows_name);

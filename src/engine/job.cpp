@@ -5,6 +5,7 @@
 
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "io/output_folder.h"
 #include "io/prompt_line.h"
 #include "io/raw_file.h"
 
@@ -15,17 +16,13 @@ constexpr size_t n_ready_at_most = 1024;  // prompts read ahead
 
 }  // namespace
 
-std::string rows_file_name(bool scores) {
-    return scores ? "scores.jsonl" : "generations.jsonl";
-}
-
 std::string name_of_start(const std::string& stem, const std::string& extension, int64_t number) {
     return number == 1 ? stem + "." + extension : fmt::format("{}-{}.{}", stem, number, extension);
 }
 
 Job::Job(JobSetup setup)
     : setup_(std::move(setup)),
-      rows_(io::RowWriter::append(setup_.output_dir + "/" + rows_file_name(setup_.scores),
+      rows_(io::RowWriter::append(setup_.output_dir + "/" + io::rows_file_name(setup_.scores),
                                   setup_.before.rows.n_bytes)),
       step_log_(setup_.output_dir + "/steps.jsonl", setup_.before.steps.n_bytes) {
     if (setup_.tracing) {

@@ -27,8 +27,6 @@
 
 namespace mixserve::engine {
 
-/// Of the rows, in the output folder.
-std::string rows_file_name(bool scores);
 /// Of a log that each start (from 1) has one of its own: "trace.json", then "trace-2.json".
 std::string name_of_start(const std::string& stem, const std::string& extension, int64_t number);
 

@@ -11,7 +11,7 @@
 #include "base/error.h"
 #include "io/distribution.h"
 #include "io/json_lines.h"
-#include "io/prompts.h"
+#include "io/output_folder.h"
 
 namespace mixserve::io {
 namespace {
@@ -242,7 +242,7 @@ JobReport read_job_folder(const std::string& folder) {
     JobReport report;
     report.folder = folder;
     const json run = read_run_facts(folder, report);
-    const std::string rows = folder + (report.command == "score" ? "/scores.jsonl" : "/generations.jsonl");
+    const std::string rows = folder + "/" + rows_file_name(report.command == "score");
     const std::string steps = folder + "/steps.jsonl";
     const std::string summary = folder + "/summary.json";
     // Looked at first: what is written while the files are read is then not missed.

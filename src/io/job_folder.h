@@ -42,7 +42,7 @@ struct JobReport {
 
     int64_t n_rows = 0;  // with those that failed
     int64_t n_failed = 0;
-    std::optional<int64_t> n_prompts;  // of the input; nothing where it cannot be read any more
+    std::optional<int64_t> n_prompts;  // of the job; nothing where run.json does not tell
     int64_t n_starts = 1;              // of which all but the first resumed the job
     double elapsed_s = 0;              // of all starts together, without loading
     int64_t n_steps = 0;

@@ -26,6 +26,11 @@ class OutputFolder {
     FileLock lock_;
 };
 
+/// The name of the file of rows in an output folder: of `score`, or of `run`.
+constexpr const char* rows_file_name(bool scores) {
+    return scores ? "scores.jsonl" : "generations.jsonl";
+}
+
 /// The name of the lock's file in an output folder.
 inline constexpr const char* lock_file_name = "job.lock";
 
