@@ -162,16 +162,6 @@ StepFigures measure(engine::RankModel& model, const BenchStep& step, int repetit
     return figures;
 }
 
-/// Limits of all ranks together, measured at once.
-MachineLimits limits_of_all(engine::RankModel& model) {
-    const comm::Communicator& world = model.topology().world;
-    world.barrier();
-    MachineLimits limits = measure_limits(model.stream());
-    limits.read_bytes_per_s = sum_over_ranks(world, limits.read_bytes_per_s);
-    if (limits.matmul_flops) limits.matmul_flops = sum_over_ranks(world, *limits.matmul_flops);
-    return limits;
-}
-
 ordered_json print_figures(const StepFigures& f, const MachineLimits& limits) {
     const double memory_s = f.n_bytes / limits.read_bytes_per_s;
     const double compute_s = limits.matmul_flops ? f.n_flops / *limits.matmul_flops : 0;
@@ -238,7 +228,7 @@ int run_bench_engine(Arguments arguments) {
         model::make_layout(model.config, options.parallel.strategy, options.parallel.expert_split, topology);
     });
     engine::RankModel rank_model(model.config, topology, options.parallel, *model.weights);
-    const MachineLimits limits = limits_of_all(rank_model);
+    const MachineLimits limits = measure_limits(rank_model.stream(), world);
     std::printf("%s, %s, %d nodes x %d ranks x %d threads; memory read %.1f GB/s%s\n",
                 options.model_path.c_str(), comm::name(options.parallel.strategy).data(), topology.n_nodes,
                 topology.ranks_per_node, options.parallel.n_threads, limits.read_bytes_per_s / 1e9,

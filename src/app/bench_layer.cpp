@@ -166,24 +166,27 @@ device::Stream make_stream(const Options& o) {
 int run_bench_layer(Arguments arguments) {
     Options o;
     bool wanted = false;
-    comm::agree(comm::Communicator::world(), [&] { wanted = read_options(arguments, o); });
+    const comm::Communicator world = comm::Communicator::world();
+    comm::agree(world, [&] { wanted = read_options(arguments, o); });
     if (!wanted) return exit_ok;
     device::Stream stream = make_stream(o);
-    const MachineLimits limits = measure_limits(stream);
-    const std::string on =
-        stream.gpu() != nullptr ? device::gpu_in_use().name : fmt::format("{} threads", o.n_threads);
+    const MachineLimits limits = measure_limits(stream, world);
+    const std::string on = fmt::format(
+        "{} ranks x {}", world.size(),
+        stream.gpu() != nullptr ? device::gpu_in_use().name : fmt::format("{} threads", o.n_threads));
     fmt::print("{}; memory {:.1f} GB/s; {}\n", on, limits.read_bytes_per_s * 1e-9, products_text(limits));
     ordered_json results = ordered_json::array();
     for (const LayerStep& step : o.steps) {
         const int repetitions = step.decode ? o.repetitions : std::max(1, o.repetitions / 5);
-        const std::vector<KernelTime> times = measure_layer(o.shape, step, repetitions, stream);
+        const std::vector<KernelTime> times = measure_layer(o.shape, step, repetitions, stream, world);
         print(step, times, limits);
         std::fflush(stdout);
         results.push_back(to_json(step, times, limits));
     }
-    if (o.json_file.empty()) return exit_ok;
+    if (o.json_file.empty() || world.rank() != 0) return exit_ok;
     ordered_json out = {
         {"shape", to_json(o.shape)},
+        {"ranks", world.size()},
         {"threads", o.n_threads},
         {"read_bytes_per_s", limits.read_bytes_per_s},
         {"matmul_flops", limits.matmul_flops ? ordered_json(*limits.matmul_flops) : ordered_json()},

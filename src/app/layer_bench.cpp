@@ -64,10 +64,12 @@ device::Buffer stored_buffer(int64_t n, DType dtype, device::Stream& stream) {
 /// A layer's weights, cache and activations, and a clock for each kernel.
 class LayerBench {
   public:
-    LayerBench(const LayerShape& shape, const LayerStep& step, device::Stream& stream)
+    LayerBench(const LayerShape& shape, const LayerStep& step, device::Stream& stream,
+               const comm::Communicator& world)
         : s_(shape),
           step_(step),
           stream_(stream),
+          world_(world),
           q_width_(shape.num_attention_heads * shape.head_dim),
           kv_width_(shape.num_key_value_heads * shape.head_dim),
           qkv_width_(q_width_ + 2 * kv_width_),
@@ -96,6 +98,7 @@ class LayerBench {
         x_ = float_buffer(n * hidden, stream_);
         const kernels::AttentionBatch batch =
             kernels::plan_attention(sequences_, kv_head_of_, cache_, stream_);
+        world_.barrier();
         time("norms", 0, 0, [&] { norm(); });
         time("qkv", matrix_bytes(qkv_width_), 2 * rows * values(hidden, qkv_width_), [&] {
             kernels::linear(floats(normed_), hidden, n,
@@ -287,6 +290,7 @@ class LayerBench {
     LayerShape s_;
     LayerStep step_;
     device::Stream& stream_;
+    const comm::Communicator& world_;
     int64_t q_width_, kv_width_, qkv_width_;
     device::Buffer qkv_, o_, router_, gate_, up_, down_, norm_;
     device::Buffer x_, normed_, qkv_rows_, attention_, projected_, logits_, moe_;
@@ -319,8 +323,8 @@ double mean(const std::vector<double>& values) {
 }  // namespace
 
 std::vector<KernelTime> measure_layer(const LayerShape& shape, const LayerStep& step, int repetitions,
-                                      device::Stream& stream) {
-    LayerBench bench(shape, step, stream);
+                                      device::Stream& stream, const comm::Communicator& world) {
+    LayerBench bench(shape, step, stream, world);
     for (int i = 0; i < 2; ++i) {
         bench.run();
         bench.take_times();
@@ -338,8 +342,11 @@ std::vector<KernelTime> measure_layer(const LayerShape& shape, const LayerStep& 
             seconds.push_back(run[kernel].seconds);
             bytes.push_back(run[kernel].n_bytes);
         }
-        result[kernel].seconds = median(seconds);
-        result[kernel].n_bytes = mean(bytes);
+        double slowest[] = {median(seconds)};
+        world.all_reduce(std::span<double>(slowest), comm::ReduceOp::max);
+        double sums[] = {mean(bytes), result[kernel].n_flops};
+        world.all_reduce(std::span<double>(sums), comm::ReduceOp::sum);
+        result[kernel] = {result[kernel].name, slowest[0], sums[0], sums[1]};
     }
     return result;
 }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/dtype.h"
+#include "comm/communicator.h"
 #include "device/stream.h"
 
 namespace mixserve::app {
@@ -30,8 +31,8 @@ struct LayerStep {
     int64_t context = 0;
 };
 
-/// What one kernel took (median over the repetitions), and what it had to do: bytes of weights and KV cache
-/// read at least once, and operations.
+/// What one kernel took (median over the repetitions, of the slowest rank), and what all ranks had to do in
+/// it: bytes of weights and KV cache read at least once, and operations.
 struct KernelTime {
     std::string name;
     double seconds = 0;
@@ -39,10 +40,10 @@ struct KernelTime {
     double n_flops = 0;
 };
 
-/// Runs `step` `repetitions` times after two for warming up, with fresh uniformly random routing each time.
-/// The last entry is the layer as a whole.
+/// Runs `step` `repetitions` times after two for warming up, with fresh uniformly random routing each time,
+/// on all ranks at once, each with a layer of its own. The last entry is the layer as a whole.
 std::vector<KernelTime> measure_layer(const LayerShape& shape, const LayerStep& step, int repetitions,
-                                      device::Stream& stream);
+                                      device::Stream& stream, const comm::Communicator& world);
 
 /// The memory that measure_layer() takes for weights, in bytes.
 int64_t weight_bytes(const LayerShape& shape);

@@ -39,7 +39,22 @@ uint64_t sum_words(const uint64_t* words, int64_t n) {
     return sum;
 }
 
-double measure_read(device::Stream& stream) {
+/// The shortest time of `work` on all ranks at once.
+template <class Work>
+double best_of_all(const comm::Communicator& world, const Work& work) {
+    double best_s = 1e30;
+    for (int pass = 0; pass < n_passes; ++pass) {
+        world.barrier();
+        const double begin = now_s();
+        work();
+        double duration[] = {now_s() - begin};
+        world.all_reduce(std::span<double>(duration), comm::ReduceOp::max);
+        best_s = std::min(best_s, duration[0]);
+    }
+    return best_s;
+}
+
+double measure_read(device::Stream& stream, const comm::Communicator& world) {
     constexpr int64_t n_bytes = int64_t{512} << 20;
     constexpr int64_t task_bytes = 1 << 20;
     constexpr int64_t n_tasks = n_bytes / task_bytes;
@@ -47,21 +62,18 @@ double measure_read(device::Stream& stream) {
     std::memset(memory.data(), 1, memory.size());
     const uint64_t* words = memory.as<uint64_t>().data();
     std::atomic<uint64_t> sink = 0;
-    double best_s = 1e30;
-    for (int pass = 0; pass < n_passes; ++pass) {
-        const double begin = now_s();
+    const double best_s = best_of_all(world, [&] {
         stream.parallel_for(stream.n_threads(), [&](int64_t part, int) {
             const Range tasks = partition(n_tasks, stream.n_threads(), part);
             constexpr int64_t task_words = task_bytes / 8;
             sink += sum_words(words + tasks.begin * task_words, tasks.size() * task_words);
         });
-        best_s = std::min(best_s, now_s() - begin);
-    }
-    return sink != 0 ? static_cast<double>(n_bytes) / best_s : 0.0;
+    });
+    return sink != 0 ? world.size() * static_cast<double>(n_bytes) / best_s : 0.0;
 }
 
 #ifdef MIXSERVE_WITH_DNNL
-std::optional<double> measure_matmul(int n_threads) {
+std::optional<double> measure_matmul(int n_threads, const comm::Communicator& world) {
     using dnnl::memory;
     constexpr memory::dim n = 2048;
     const int threads_before = omp_get_max_threads();
@@ -78,23 +90,20 @@ std::optional<double> measure_matmul(int n_threads) {
             values[i] = static_cast<float>(i % 17) - 8.0f;
     }
     const dnnl::matmul product(dnnl::matmul::primitive_desc(dnnl::matmul::desc(desc, desc, desc), engine));
-    double best_s = 1e30;
-    for (int pass = 0; pass < n_passes; ++pass) {
-        const double begin = now_s();
+    const double best_s = best_of_all(world, [&] {
         product.execute(stream, {{DNNL_ARG_SRC, a}, {DNNL_ARG_WEIGHTS, b}, {DNNL_ARG_DST, c}});
         stream.wait();
-        best_s = std::min(best_s, now_s() - begin);
-    }
+    });
     omp_set_num_threads(threads_before);
-    return 2.0 * static_cast<double>(n * n * n) / best_s;
+    return world.size() * 2.0 * static_cast<double>(n * n * n) / best_s;
 }
 #else
-std::optional<double> measure_matmul(int) {
+std::optional<double> measure_matmul(int, const comm::Communicator&) {
     return std::nullopt;
 }
 #endif
 
-/// The best of n_passes, by the GPU's clock.
+/// The best of n_passes on this rank, by the GPU's clock.
 template <class Work>
 double best_on_gpu(device::Stream& stream, const Work& work) {
     work();  // warms up
@@ -155,10 +164,19 @@ std::string products_text(const MachineLimits& limits) {
     return fmt::format("{} {:.0f} GFLOP/s", limits.matmul_name, *limits.matmul_flops * 1e-9);
 }
 
-MachineLimits measure_limits(device::Stream& stream) {
-    if (stream.gpu() != nullptr) return measure_gpu_limits(stream);
-    MachineLimits limits{measure_read(stream), measure_matmul(stream.n_threads()), "f32 products (oneDNN)"};
-    if (!limits.matmul_flops) limits.matmul_name = "built without oneDNN";
+MachineLimits measure_limits(device::Stream& stream, const comm::Communicator& world) {
+    if (stream.gpu() == nullptr) {
+        MachineLimits limits{measure_read(stream, world), measure_matmul(stream.n_threads(), world),
+                             "f32 products (oneDNN)"};
+        if (!limits.matmul_flops) limits.matmul_name = "built without oneDNN";
+        return limits;
+    }
+    world.barrier();
+    MachineLimits limits = measure_gpu_limits(stream);
+    double sums[] = {limits.read_bytes_per_s, limits.matmul_flops.value_or(0)};
+    world.all_reduce(std::span<double>(sums), comm::ReduceOp::sum);
+    limits.read_bytes_per_s = sums[0];
+    if (limits.matmul_flops) limits.matmul_flops = sums[1];
     return limits;
 }
 
