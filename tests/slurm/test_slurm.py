@@ -3,10 +3,12 @@
 
 Exit code 77, with the reason, where Slurm is not installed or namespaces are refused."""
 
+import contextlib
 import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,6 +29,40 @@ os.environ["MINICLUSTER"] = NODES
 
 def call(*command, **options):
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, **options).stdout
+
+
+def ranks_on(output):
+    """The processes of mixserve that write to a folder."""
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            arguments = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue  # gone
+        if pathlib.Path(arguments[0]).name == "mixserve" and f"outputs/{output.name}" in arguments:
+            yield int(folder.name)
+
+
+def has_pending(process, signal_number):
+    """Whether a signal waits for a process, or the process is gone."""
+    try:
+        status = pathlib.Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return True
+    return int(re.search(r"ShdPnd:\s*(\w+)", status).group(1), 16) & 1 << (signal_number - 1) != 0
+
+
+@contextlib.contextmanager
+def stopped(processes):
+    """Lets processes stand still for a while."""
+    processes = list(processes)
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGCONT)
 
 
 class Slurm(unittest.TestCase):
@@ -83,10 +119,17 @@ class Slurm(unittest.TestCase):
 
     def wait_for_rows(self, job, output, n=1):
         def there():
-            self.assertIn(self.field(job, "JobState"), ("PENDING", "CONFIGURING", "RUNNING"), self.logs())
+            self.assertTrue(self.in_queue(job), f"job {job} ended\n{self.logs()}")
             return len(self.row_ids(output)) >= n
 
         self.wait_until(there, "rows")
+
+    def wait_for_restart(self, job):
+        def restarted():
+            self.assertTrue(self.in_queue(job), f"job {job} ended\n{self.logs()}")
+            return int(self.field(job, "Restarts")) > 0
+
+        self.wait_until(restarted, "the job to come back to the queue")
 
     def wait_for_end(self, job):
         self.wait_until(lambda: not self.in_queue(job), f"the end of job {job}")
@@ -116,14 +159,18 @@ class Slurm(unittest.TestCase):
         self.assertEqual(sorted(set(topology["hosts"])), [f"{NODES}0", f"{NODES}1"])
 
     def test_time_limit_requeues_until_done(self):
-        # Slurm looks twice a minute whether it is time for the signal, and sends it early rather than late.
-        job = self.submit("many-nodes.sh", *RUN_OPTIONS, sbatch=["--time=1", "--signal=USR1@25"], n=150, max_tokens=120)
-        self.wait_until(lambda: self.field(job, "Restarts") == "1", "the job to come back to the queue")
+        # Slurm looks twice a minute whether it is time for the signal, and sends it early rather than late. Until then
+        # the ranks stand still: a fast machine would finish before.
+        job = self.submit("many-nodes.sh", *RUN_OPTIONS, sbatch=["--time=1", "--signal=USR1@25"], n=60, max_tokens=120)
+        output = self.output("mixserve-many-nodes", job)
+        self.wait_for_rows(job, output)
+        with stopped(ranks_on(output)) as ranks:
+            self.wait_until(lambda: all(has_pending(rank, signal.SIGUSR1) for rank in ranks), "Slurm's signal")
+        self.wait_for_restart(job)
         self.assertIn("stopped with work left", self.logs())
-        rows_before = self.row_ids(self.output("mixserve-many-nodes", job))
+        rows_before = self.row_ids(output)
         call("scontrol", "update", f"JobId={job}", "TimeLimit=20")
         self.assertEqual(self.wait_for_end(job), "COMPLETED", self.logs())
-        output = self.output("mixserve-many-nodes", job)
         self.assert_all_rows(output)
         self.assertEqual(self.row_ids(output)[: len(rows_before)], rows_before)
         self.assertEqual(json.loads((output / "summary.json").read_text())["status"], "finished")
@@ -142,7 +189,7 @@ class Slurm(unittest.TestCase):
         job = self.submit("one-node.sh", *RUN_OPTIONS, n=400, max_tokens=150)
         self.wait_for_rows(job, self.output("mixserve-one-node", job))
         call("scancel", "--batch", "--signal=USR1", job)
-        self.wait_until(lambda: self.field(job, "Restarts") == "1", "the job to come back to the queue")
+        self.wait_for_restart(job)
 
     def test_array_and_merge(self):
         array = self.submit("array.sh", *RUN_OPTIONS, sbatch=["--array=0-1"], n=30)
@@ -154,11 +201,12 @@ class Slurm(unittest.TestCase):
             self.assertTrue(0 < len(self.row_ids(folder / task)) < 30)
 
     def test_node_that_fails(self):
-        job = self.submit("many-nodes.sh", *RUN_OPTIONS, n=150, max_tokens=60)
+        job = self.submit("many-nodes.sh", *RUN_OPTIONS, n=60, max_tokens=60)
         output = self.output("mixserve-many-nodes", job)
         self.wait_for_rows(job, output)
-        call(CLUSTER, "stop-node", CLUSTER_FOLDER, "1")
-        self.wait_until(lambda: self.field(job, "Restarts") == "1", "the job to come back to the queue")
+        with stopped(ranks_on(output)):
+            call(CLUSTER, "stop-node", CLUSTER_FOLDER, "1")
+        self.wait_for_restart(job)
         call(CLUSTER, "start-node", CLUSTER_FOLDER, "1")
         self.assertEqual(self.wait_for_end(job), "COMPLETED", self.logs())
         self.assert_all_rows(output)
