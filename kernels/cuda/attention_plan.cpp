@@ -1,8 +1,8 @@
 #include "kernels/cuda/attention_plan.h"
 
-#include <cstring>
 #include <vector>
 
+#include "base/bytes.h"
 #include "base/error.h"
 #include "kernels/attention.h"
 
@@ -16,7 +16,7 @@ class Packer {
     size_t add(const std::vector<T>& values) {
         const size_t at = (bytes_.size() + 15) / 16 * 16;
         bytes_.resize(at + values.size() * sizeof(T));
-        if (!values.empty()) std::memcpy(bytes_.data() + at, values.data(), values.size() * sizeof(T));
+        copy_bytes(bytes_.data() + at, values.data(), values.size() * sizeof(T));
         return at;
     }
     const std::vector<std::byte>& bytes() const { return bytes_; }

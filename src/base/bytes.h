@@ -12,6 +12,11 @@
 
 namespace mixserve {
 
+/// memcpy(), but the pointers may be null where `n` is 0, as those of empty arrays are.
+inline void copy_bytes(void* to, const void* from, size_t n) {
+    if (n > 0) std::memcpy(to, from, n);
+}
+
 /// Packs plain values, texts and arrays into a message between ranks of one run (same program, same byte
 /// order).
 class ByteWriter {
@@ -61,7 +66,7 @@ class ByteReader {
         require(n <= rest_.size() / sizeof(T), "a message between ranks is cut short");
         std::vector<T> values(n);
         const std::byte* data = take(n * sizeof(T));
-        if (n > 0) std::memcpy(values.data(), data, n * sizeof(T));
+        copy_bytes(values.data(), data, n * sizeof(T));
         return values;
     }
     std::string get_text() {

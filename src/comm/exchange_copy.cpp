@@ -2,6 +2,7 @@
 #include <numeric>
 #include <vector>
 
+#include "base/bytes.h"
 #include "comm/assignment.h"
 #include "comm/exchange_parts.h"
 #include "comm/mpi.h"
@@ -118,13 +119,13 @@ class CopyExchange final : public Exchange {
             first += rows_of_rank[static_cast<size_t>(r)];
         const int64_t n_rows = std::accumulate(rows_of_rank.begin(), rows_of_rank.end(), int64_t{0});
         float* tokens = tokens_->start_gather(rows_of_rank, hidden);
-        std::memcpy(tokens + first * hidden, received_rows_.data(), received_rows_.size() * sizeof(float));
+        copy_bytes(tokens + first * hidden, received_rows_.data(), received_rows_.size() * sizeof(float));
         float* experts = experts_->start_gather(rows_of_rank, 1);
-        std::memcpy(experts + first, received_experts_.data(), received_experts_.size() * sizeof(int32_t));
+        copy_bytes(experts + first, received_experts_.data(), received_experts_.size() * sizeof(int32_t));
         gathered_tokens_ = tokens_->finish_gather();
         const float* gathered_experts = experts_->finish_gather();
         row_experts_.resize(static_cast<size_t>(n_rows));
-        std::memcpy(row_experts_.data(), gathered_experts, row_experts_.size() * sizeof(int32_t));
+        copy_bytes(row_experts_.data(), gathered_experts, row_experts_.size() * sizeof(int32_t));
         row_weights_.assign(static_cast<size_t>(n_rows), 1.0F);
         assignment_.build(n_rows, 1, row_experts_.data(), row_weights_.data(), local_);
         return n_rows;

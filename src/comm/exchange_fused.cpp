@@ -3,6 +3,7 @@
 #include <optional>
 #include <vector>
 
+#include "base/bytes.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/heartbeat.h"
@@ -220,14 +221,14 @@ class FusedExchange final : public Exchange {
             float* tokens = tokens_.data();
             for (const Chunk& chunk : chosen_) {
                 const int64_t n = chunk.view.header().n_rows;
-                std::memcpy(tokens, chunk.tokens, static_cast<size_t>(n) * row_bytes);
+                copy_bytes(tokens, chunk.tokens, static_cast<size_t>(n) * row_bytes);
                 tokens += n * setup_.hidden_size;
             }
             run_experts(setup_, tokens_.data(), n_rows, assignment_.view(), weights, partials_.data());
             const float* partials = partials_.data();
             for (const Chunk& chunk : chosen_) {
                 const int64_t n = chunk.view.header().n_rows;
-                std::memcpy(chunk.partials, partials, static_cast<size_t>(n) * row_bytes);
+                copy_bytes(chunk.partials, partials, static_cast<size_t>(n) * row_bytes);
                 partials += n * setup_.hidden_size;
             }
         }

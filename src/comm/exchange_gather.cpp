@@ -1,6 +1,7 @@
 #include <cstring>
 #include <vector>
 
+#include "base/bytes.h"
 #include "comm/assignment.h"
 #include "comm/exchange_parts.h"
 
@@ -27,7 +28,7 @@ class GatherExchange final : public Exchange {
             n_rows += n;
 
         float* tokens = tokens_->start_gather(rows_of_rank, hidden) + first_row(rows_of_rank) * hidden;
-        std::memcpy(tokens, x, static_cast<size_t>(routing.n_tokens * hidden) * sizeof(float));
+        copy_bytes(tokens, x, static_cast<size_t>(routing.n_tokens * hidden) * sizeof(float));
         // A row of k expert numbers and k gate weights.
         float* own = routings_->start_gather(rows_of_rank, 2 * k) + first_row(rows_of_rank) * 2 * k;
         const size_t row_bytes = static_cast<size_t>(k) * sizeof(float);

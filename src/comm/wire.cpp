@@ -6,6 +6,8 @@
 #include <cstring>
 #include <limits>
 
+#include "base/bytes.h"
+
 namespace mixserve::comm {
 namespace {
 
@@ -95,7 +97,7 @@ int64_t wire_row_bytes(WireType type, int64_t hidden_size) {
 
 void encode_rows(WireType type, const float* rows, int64_t n_rows, int64_t hidden_size, std::byte* wire) {
     if (type == WireType::f32) {
-        std::memcpy(wire, rows, static_cast<size_t>(n_rows * hidden_size) * sizeof(float));
+        copy_bytes(wire, rows, static_cast<size_t>(n_rows * hidden_size) * sizeof(float));
         return;
     }
     const auto encode = type == WireType::bf16 ? encode_bf16 : encode_int8;
@@ -106,7 +108,7 @@ void encode_rows(WireType type, const float* rows, int64_t n_rows, int64_t hidde
 
 void decode_rows(WireType type, const std::byte* wire, int64_t n_rows, int64_t hidden_size, float* rows) {
     if (type == WireType::f32) {
-        std::memcpy(rows, wire, static_cast<size_t>(n_rows * hidden_size) * sizeof(float));
+        copy_bytes(rows, wire, static_cast<size_t>(n_rows * hidden_size) * sizeof(float));
         return;
     }
     const auto decode = type == WireType::bf16 ? decode_bf16 : decode_int8;

@@ -1,7 +1,6 @@
 #include "device/upload_ring.h"
 
-#include <cstring>
-
+#include "base/bytes.h"
 #include "base/error.h"
 
 namespace mixserve::device {
@@ -23,7 +22,7 @@ void UploadRing::send(void* device, size_t n_bytes, GpuQueue& queue) {
 
 void UploadRing::upload(void* device, const void* bytes, size_t n_bytes, GpuQueue& queue) {
     if (n_bytes == 0) return;
-    std::memcpy(begin(n_bytes), bytes, n_bytes);
+    copy_bytes(begin(n_bytes), bytes, n_bytes);
     send(device, n_bytes, queue);
 }
 

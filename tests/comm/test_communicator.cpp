@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <cstring>
 #include <numeric>
 
+#include "base/bytes.h"
 #include "base/error.h"
 #include "comm/agree.h"
 #include "comm/exchange.h"
@@ -16,7 +16,7 @@ namespace {
 
 std::vector<std::byte> bytes_of(const std::string& text) {
     std::vector<std::byte> bytes(text.size());
-    std::memcpy(bytes.data(), text.data(), text.size());
+    copy_bytes(bytes.data(), text.data(), text.size());
     return bytes;
 }
 
