@@ -127,7 +127,7 @@ int run_merge(Arguments arguments) {
     const std::string rows_name = io::rows_file_name(sources.scores);
     std::vector<std::string> row_files;
     for (const std::string& source : sources.folders)
-        row_files.push_back(source + "/" + rows_name);
+        row_files.push_back(std::filesystem::path(source) / rows_name);
 
     const std::string rows_path = folder.file(rows_name);
     io::RowWriter writer = io::RowWriter::create(rows_path + ".part");

@@ -25,7 +25,7 @@ std::string cpu_model() {
     while (std::getline(in, line)) {
         const size_t colon = line.find(": ");
         if (colon == std::string::npos) continue;
-        const std::string value = line.substr(colon + 2);
+        std::string value = line.substr(colon + 2);
         if (line.starts_with("model name") || line.starts_with("cpu\t")) return value;
         if (line.starts_with("CPU implementer") || line.starts_with("CPU part"))
             other += (other.empty() ? "implementer " : " part ") + value;

@@ -114,7 +114,7 @@ void Tokenizer::Impl::index_tokens(const JsonNode& root) {
         last = std::max(last, id);
     for (const AddedToken& token : added.tokens())
         last = std::max(last, token.id);
-    tokens.resize(static_cast<size_t>(last + 1));
+    tokens.resize(static_cast<size_t>(int64_t{last} + 1));
     for (const auto& [text, id] : model.vocab()) {
         Token& token = tokens[static_cast<size_t>(id)];
         if (token.exists)

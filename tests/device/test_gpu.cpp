@@ -40,7 +40,7 @@ TEST(Gpu, UploadsMayBeChangedAtOnce) {
     std::vector<std::vector<int32_t>> wanted;
     UploadRing ring(2);
     for (int32_t i = 0; i < 9; ++i) {
-        std::vector<int32_t> values = counted(static_cast<size_t>(1000 + 500 * i), 100 * i);
+        std::vector<int32_t> values = counted(size_t{1000} + size_t{500} * static_cast<size_t>(i), 100 * i);
         targets.emplace_back(std::vector<int32_t>(values.size()));
         wanted.push_back(values);
         ring.upload(targets.back().data(), values.data(), values.size() * sizeof(int32_t),

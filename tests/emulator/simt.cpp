@@ -8,6 +8,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "emulator/device_memory.h"
@@ -224,7 +225,7 @@ void enqueue(const char* name, device::GpuQueue& queue, dim3 grid, int n_threads
                      n_threads, shared_bytes, grid.x, grid.y, grid.z);
         std::abort();
     }
-    enqueue_work(queue, [=] {
+    enqueue_work(queue, [=, thread = std::move(thread)] {
         const SharedMemory shared(shared_bytes);
         block_size = dim3(static_cast<unsigned>(n_threads));
         grid_size = grid;

@@ -16,6 +16,7 @@
 #include "base/dtype.h"
 #include "device/gpu.h"
 
+// NOLINTBEGIN(bugprone-reserved-identifier): the names are CUDA's
 #define __global__
 #define __device__
 #define __host__
@@ -111,6 +112,7 @@ inline uint32_t __ballot_sync(uint32_t, bool predicate) {
 inline int __popc(uint32_t bits) {
     return std::popcount(bits);
 }
+// NOLINTEND(bugprone-reserved-identifier)
 
 namespace mixserve::simt {
 

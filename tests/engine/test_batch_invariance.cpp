@@ -1,6 +1,6 @@
 #include <gtest/gtest.h>
 
-#include <cstring>
+#include <algorithm>
 #include <string>
 
 #include "engine/model_runner.h"
@@ -13,7 +13,7 @@ namespace {
 using test::RunOutput;
 
 bool same_bits(std::span<const float> a, std::span<const float> b) {
-    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
+    return std::ranges::equal(std::as_bytes(a), std::as_bytes(b));
 }
 
 void expect_same_bits(const RunOutput& a, const RunOutput& b, const std::string& where) {

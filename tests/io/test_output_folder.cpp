@@ -34,10 +34,11 @@ class Holder {
         EXPECT_EQ(::pipe(pipe_ends), 0);
         pid_ = ::fork();
         if (pid_ == 0) {
-            const OutputFolder folder = OutputFolder::open(path, false, holder);
-            const bool told = ::write(pipe_ends[1], "x", 1) == 1;
-            while (told)
-                ::pause();
+            [[maybe_unused]] const OutputFolder folder = OutputFolder::open(path, false, holder);
+            if (::write(pipe_ends[1], "x", 1) == 1) {
+                while (true)
+                    ::pause();
+            }
             ::_exit(1);
         }
         char byte = 0;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <hwy/targets.h>
 
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -85,7 +86,7 @@ inline testing::AssertionResult same_bits(std::span<const float> a, std::span<co
     if (a.size() != b.size())
         return testing::AssertionFailure() << a.size() << " against " << b.size() << " values";
     for (size_t i = 0; i < a.size(); ++i) {
-        if (std::memcmp(&a[i], &b[i], sizeof(float)) != 0)
+        if (std::bit_cast<uint32_t>(a[i]) != std::bit_cast<uint32_t>(b[i]))
             return testing::AssertionFailure() << "value " << i << ": " << a[i] << " against " << b[i];
     }
     return testing::AssertionSuccess();

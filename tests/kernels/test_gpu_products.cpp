@@ -246,7 +246,8 @@ TEST(GpuRouter, ChoosesAsTheCpuDoes) {
     for (const auto& [n_rows, n_experts, k] :
          {std::tuple{1, 8, 2}, {70, 60, 4}, {9, 128, 8}, {5, 512, 10}, {3, 4, 4}}) {
         for (const bool renormalize : {false, true}) {
-            std::vector<float> logits = random_floats(static_cast<size_t>(n_rows * n_experts), 21, 3.0F);
+            std::vector<float> logits =
+                random_floats(static_cast<size_t>(int64_t{n_rows} * n_experts), 21, 3.0F);
             for (size_t i = 0; i < logits.size(); i += 3)
                 logits[i] = std::round(logits[i]);  // ties
             std::vector<int32_t> experts(static_cast<size_t>(n_rows * k));
