@@ -15,6 +15,7 @@
 #include "app/run_record.h"
 #include "app/shard.h"
 #include "base/error.h"
+#include "base/heartbeat.h"
 #include "base/log.h"
 #include "base/stop.h"
 #include "base/text_file.h"
@@ -112,6 +113,7 @@ void check_all_lines(const JobOptions& job, const io::SamplingDefaults& defaults
                      const io::PromptLimits& limits, const engine::Prepare& prepare_line) {
     io::PromptReader reader(job.input_file, defaults, limits);
     while (std::optional<io::Request> request = reader.next()) {
+        heartbeat.beat();
         if (request->error) fail_usage("--strict: {}: {}", job.input_file, *request->error);
         const int64_t line = request->line;
         try {
@@ -240,6 +242,13 @@ int run_job(Arguments arguments, bool scores) {
     OpenModel model;
     io::SamplingDefaults defaults;
     std::optional<engine::PromptEncoder> encoder;
+    // From here on files are read, and their server may not answer.
+    std::optional<Watchdog> watchdog;
+    const auto watch = [&] {
+        watchdog.emplace(job_options.watchdog_timeout_s, topology.world.rank(), topology.world.size(),
+                         topology.hosts[static_cast<size_t>(topology.world.rank())]);
+    };
+    watch();
     comm::agree(world, [&] {
         model = open_model(options, topology);
         model::make_layout(model.config, options.parallel.strategy, options.parallel.expert_split, topology);
@@ -263,13 +272,16 @@ int run_job(Arguments arguments, bool scores) {
     const engine::Prepare prepare_line = [&](io::Request request) {
         return prepare(*encoder, std::move(request), options.parallel.max_model_len, scores);
     };
-    std::optional<JobPlace> place;  // on world rank 0
+    std::optional<JobPlace> place;   // on world rank 0
+    if (!is_root) watchdog.reset();  // a long input keeps the others waiting for rank 0
     comm::agree(world, [&] {
         if (!is_root) return;
+        io::check_is_rereadable(job_options.input_file);
         const io::PromptReader readable(job_options.input_file, defaults, limits);
         if (job_options.strict) check_all_lines(job_options, defaults, limits, prepare_line);
         if (options.verify) model.file->verify();
         place.emplace(open_job_place(options, job_options, defaults, model, record));
+        if (place->first_started_unix_s) encoder->set_now(*place->first_started_unix_s);
     });
     if (any(world, is_root && place->complete)) {
         comm::agree(world, [&] {
@@ -278,9 +290,7 @@ int run_job(Arguments arguments, bool scores) {
         return exit_ok;
     }
 
-    std::optional<Watchdog> watchdog;
-    watchdog.emplace(job_options.watchdog_timeout_s, topology.world.rank(), topology.world.size(),
-                     topology.hosts[static_cast<size_t>(topology.world.rank())]);
+    if (!is_root) watch();
     engine::RankModel rank_model(model.config, topology, options.parallel, *model.weights);
     bound_by_cache(options, rank_model);
     const engine::ServeContext context{encoder->tokenizer(), model.config.eos_token_ids,

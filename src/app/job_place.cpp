@@ -88,6 +88,13 @@ bool is_same(const JobOptions& job, const ordered_json& identity, const ordered_
     return false;
 }
 
+std::optional<std::time_t> first_started(const ordered_json& earlier) {
+    if (earlier.is_null()) return std::nullopt;
+    const ordered_json starts = earlier.value("starts", ordered_json::array());
+    if (starts.empty() || !starts.front().contains("started_unix_s")) return std::nullopt;
+    return starts.front()["started_unix_s"].get<std::time_t>();
+}
+
 engine::JobHistory read_history(const io::OutputFolder& folder, const ordered_json& earlier, bool scores) {
     engine::JobHistory history;
     if (earlier.is_null()) return history;
@@ -113,7 +120,7 @@ JobPlace open_job_place(const EngineOptions& options, const JobOptions& job,
     const bool goes_on = !earlier.is_null() && is_same(job, record.identity, earlier);
     engine::JobHistory history = read_history(folder, earlier, scores);
     record.n_rows_before = history.rows.totals.n_rows();
-    JobPlace place{std::move(folder), input, std::move(history),
+    JobPlace place{std::move(folder), input, std::move(history), first_started(earlier),
                    goes_on && record.n_rows_before >= input.n_in_shard};
     if (place.complete) return place;
 

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <ctime>
+#include <optional>
 #include <string>
 
 #include "app/engine_options.h"
@@ -30,7 +32,8 @@ struct JobPlace {
     io::OutputFolder folder;  // locked
     io::InputFacts input;
     engine::JobHistory history;
-    bool complete = false;  // an earlier start has made all rows
+    std::optional<std::time_t> first_started_unix_s;  // of the first start, where this is a later one
+    bool complete = false;                            // an earlier start has made all rows
 };
 
 /// Takes the output folder, checks that an earlier start there was of the same job, reads what it left, and

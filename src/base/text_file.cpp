@@ -6,10 +6,12 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "base/file_calls.h"
 
 namespace mixserve {
 
 std::string read_text_file(const std::string& path) {
+    const FileCallScope reading("reading", path);
     require_usage(!std::filesystem::is_directory(path), "cannot read '{}': it is a folder", path);
     errno = 0;
     const std::ifstream in(path, std::ios::binary);

@@ -7,8 +7,9 @@
 
 namespace mixserve {
 
-/// A thread that ends the job when this rank's heartbeat stands still for `timeout_s`: then something waits
-/// for ever, here or on another rank. It says where this rank is, gives the watchdogs of the other ranks
+/// A thread that ends the job when this rank's heartbeat stands still for `timeout_s`, or one call to a file
+/// system lasts that long on any of its threads: then something waits for ever, here or on another rank. It
+/// says where this rank is, gives the watchdogs of the other ranks
 /// time to do the same (when one is stuck, soon all are), and ends the process with exit code 1. It makes no
 /// MPI call; the launcher ends the other ranks (mpirun does, srun with --kill-on-bad-exit=1).
 ///
@@ -23,7 +24,8 @@ class Watchdog {
 
   private:
     void watch();
-    [[noreturn]] void end_job();
+    /// `file_call`: what the rank is stuck in, as FileCalls says it; "": no file system.
+    [[noreturn]] void end_job(const std::string& file_call);
     bool sleep(double seconds);  // false: the watchdog is to end
 
     const double timeout_s_;

@@ -33,6 +33,8 @@ class PromptEncoder {
     /// serves completions only. `now` is the date that templates write: one for all prompts of a job.
     PromptEncoder(const PromptTexts& texts, const std::string& where, std::time_t now = std::time(nullptr));
 
+    void set_now(std::time_t now) { now_ = now; }
+
     const text::Tokenizer& tokenizer() const { return tokenizer_; }
     /// A completion gets the tokenizer's special tokens unless `add_special_tokens` is off; a rendered chat
     /// has its own. Error when the template fails or there is none.

@@ -12,13 +12,17 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/file_calls.h"
+#include "base/heartbeat.h"
 #include "base/log.h"
+#include "io/row_writer.h"
 
 namespace mixserve::io {
 namespace {
 
 // 0, or the system's reason.
-int lock(int descriptor, short type) {
+int lock(int descriptor, const std::string& path, short type) {
+    const FileCallScope locking("locking", path);
     struct flock request {};
     request.l_type = type;
     request.l_whence = SEEK_SET;
@@ -74,11 +78,11 @@ void warn_without_locks(const std::string& path, int code) {
 FileLock FileLock::take(const std::string& path, const ordered_json& holder, double patience_s) {
     FileLock taken(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
     const int descriptor = taken.descriptor_;
-    require_usage(descriptor >= 0, "cannot make '{}': {}", path, errno_text(errno));
+    require_usage(descriptor >= 0, "cannot make '{}': {}; {}", path, errno_text(errno), write_remedy(errno));
     const double deadline_s = now_s() + patience_s;
     bool told = false;
     int code = 0;
-    while (is_held(code = lock(descriptor, F_WRLCK))) {
+    while (is_held(code = lock(descriptor, path, F_WRLCK))) {
         const json other = read_holder(descriptor);
         if (!is_earlier_start(other, holder) || now_s() > deadline_s) refuse(path, other);
         if (!std::exchange(told, true)) {
@@ -86,7 +90,9 @@ FileLock FileLock::take(const std::string& path, const ordered_json& holder, dou
                          described(other));
         }
         std::this_thread::sleep_for(std::chrono::seconds(1));
+        heartbeat.beat();
     }
+    taken.is_locked_ = code == 0;
     if (code != 0) warn_without_locks(path, code);
     // For people, and for whoever is refused: without it the lock is as good.
     const std::string text = holder.dump() + "\n";
@@ -100,7 +106,7 @@ FileLock FileLock::take(const std::string& path, const ordered_json& holder, dou
 FileLock FileLock::look(const std::string& path) {
     FileLock taken(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     if (taken.descriptor_ < 0) return taken;
-    const int code = lock(taken.descriptor_, F_RDLCK);
+    const int code = lock(taken.descriptor_, path, F_RDLCK);
     if (is_held(code)) refuse(path, read_holder(taken.descriptor_));
     if (code != 0) warn_without_locks(path, code);
     return taken;
@@ -110,10 +116,12 @@ FileLock::~FileLock() {
     if (descriptor_ >= 0) ::close(descriptor_);
 }
 
-FileLock::FileLock(FileLock&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
+FileLock::FileLock(FileLock&& other) noexcept
+    : descriptor_(std::exchange(other.descriptor_, -1)), is_locked_(other.is_locked_) {}
 
 FileLock& FileLock::operator=(FileLock&& other) noexcept {
     std::swap(descriptor_, other.descriptor_);
+    std::swap(is_locked_, other.is_locked_);
     return *this;
 }
 

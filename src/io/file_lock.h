@@ -26,9 +26,13 @@ class FileLock {
     FileLock(FileLock&& other) noexcept;
     FileLock& operator=(FileLock&& other) noexcept;
 
+    /// False where the file system has no locks.
+    bool is_locked() const { return is_locked_; }
+
   private:
     explicit FileLock(int descriptor) : descriptor_(descriptor) {}
     int descriptor_ = -1;
+    bool is_locked_ = false;
 };
 
 }  // namespace mixserve::io

@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "base/error.h"
+#include "base/file_calls.h"
 #include "io/digest.h"
 
 namespace mixserve::io {
@@ -26,6 +27,7 @@ LineReader::LineReader(const std::string& path, int64_t max_line_bytes)
       buffer_(buffer_bytes),
       hash_(XXH3_createState(), XXH3_freeState) {
     XXH3_128bits_reset(hash_.get());
+    std::optional<FileCallScope> opening(std::in_place, "opening", path);
     struct stat status {};
     const bool there = ::stat(path.c_str(), &status) == 0;
     require_usage(there, "cannot read '{}': {}", path, errno_text(errno));
@@ -33,6 +35,7 @@ LineReader::LineReader(const std::string& path, int64_t max_line_bytes)
                   path);
     descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
     require_usage(descriptor_ >= 0, "cannot read '{}': {}", path, errno_text(errno));
+    opening.reset();
     try {
         fill();
         check_start();
@@ -55,6 +58,7 @@ void LineReader::check_start() const {
 }
 
 bool LineReader::fill() {
+    const FileCallScope reading("reading", path_);
     ssize_t n;
     do {
         n = ::read(descriptor_, buffer_.data(), buffer_.size());

@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "base/error.h"
+#include "base/file_calls.h"
 #include "io/digest.h"
 #include "io/hdf5_format.h"
 #include "io/raw_file.h"
@@ -34,6 +35,7 @@ struct OpenFile {
 };
 
 Hdf5Handle open_hdf5(const std::string& path) {
+    const FileCallScope opening("opening", path);
     std::error_code error;
     const fs::file_status status = fs::status(path, error);
     require_usage(fs::exists(status),
@@ -79,6 +81,7 @@ uint64_t fingerprint_of(hid_t file, const std::string& path) {
 }
 
 std::optional<std::string> read_text(hid_t file, const char* name, const std::string& path) {
+    const FileCallScope reading("reading", path);
     if (H5Lexists(file, name, H5P_DEFAULT) <= 0) return std::nullopt;
     const std::string where = fmt::format("{}: /{}", path, name);
     const Hdf5Handle dataset(H5Dopen2(file, name, H5P_DEFAULT));
@@ -145,6 +148,7 @@ struct ModelFile::Impl {
 };
 
 void ModelFile::Impl::add_tensor(const OpenFile& file, const std::string& object, const std::string& name) {
+    const FileCallScope reading("reading", files[file.index].path());
     const std::string where = fmt::format("{}: tensor '{}'", files[file.index].path(), name);
     const Hdf5Handle dataset(H5Dopen2(file.handle.id(), object.c_str(), H5P_DEFAULT));
     require_usage(dataset.valid(), "{} cannot be opened: {}; convert or copy the model again", where,

@@ -12,7 +12,8 @@ class OutputFolder {
   public:
     /// Makes the folder, with those above it, and locks it; `holder` says who has it, as FileLock takes it.
     /// UsageError when it is a file, cannot be written, is another job's at the moment, or holds anything
-    /// that `resume` does not allow for: without it, anything; with it, anything but an earlier job's output.
+    /// that `resume` does not allow for: without it, anything but what a start that made no row has left,
+    /// which is removed; with it, anything but an earlier job's output.
     static OutputFolder open(const std::string& path, bool resume, const ordered_json& holder);
 
     const std::string& path() const { return path_; }

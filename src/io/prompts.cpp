@@ -2,9 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <utility>
 
 #include "base/error.h"
+#include "base/file_calls.h"
+#include "base/heartbeat.h"
 #include "base/utf8.h"
 #include "io/line_reader.h"
 #include "io/prompt_line.h"
@@ -92,10 +95,21 @@ std::string PromptReader::digest() const {
     return impl_->lines.digest();
 }
 
+void check_is_rereadable(const std::string& path) {
+    const FileCallScope looking("looking at", path);
+    std::error_code error;
+    const auto status = std::filesystem::status(path, error);
+    require_usage(
+        !std::filesystem::exists(status) || std::filesystem::is_regular_file(status) ||
+            std::filesystem::is_directory(status),
+        "'{}' is a pipe or a device, and the input is read more than once: write it to a file first", path);
+}
+
 InputFacts scan_input(const std::string& path, const Shard& shard) {
     LineReader lines(path, PromptLimits{}.max_line_bytes);
     InputFacts facts;
     while (const std::optional<LineReader::Line> line = lines.next()) {
+        heartbeat.beat();
         if (line->is_blank()) continue;
         ++facts.n_prompts;
         if (shard.takes(line->number)) ++facts.n_in_shard;

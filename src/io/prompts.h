@@ -61,6 +61,9 @@ struct InputFacts {
     int64_t n_in_shard = 0;
 };
 
+/// UsageError where `path` is a pipe or a device: a job reads its input more than once.
+void check_is_rereadable(const std::string& path);
+
 /// One pass over the bytes of a file of prompts.
 InputFacts scan_input(const std::string& path, const Shard& shard = {});
 

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/file_calls.h"
 #include "base/heartbeat.h"
 
 namespace mixserve::io {
@@ -19,6 +20,7 @@ namespace {
 constexpr int64_t max_call_bytes = int64_t{64} << 20;
 
 int open_file(const std::string& path, int flags) {
+    const FileCallScope opening("opening", path);
     int descriptor;
     do {
         descriptor = ::open(path.c_str(), flags | O_CLOEXEC);
@@ -66,6 +68,7 @@ int64_t RawFile::n_bytes() const {
 void RawFile::read(int64_t offset, void* out, int64_t n_bytes) const {
     auto* cursor = static_cast<char*>(out);
     while (n_bytes > 0) {
+        const FileCallScope reading("reading", path_);
         const ssize_t n =
             ::pread(descriptor_, cursor, static_cast<size_t>(std::min(n_bytes, max_call_bytes)), offset);
         if (n < 0 && errno == EINTR) continue;
@@ -101,6 +104,7 @@ void RawFile::sync() {
 void sync_folder(const std::string& folder) {
     const int descriptor = open_file(folder, O_RDONLY | O_DIRECTORY);
     require(descriptor >= 0, "cannot open the folder {}: {}", folder, errno_text(errno));
+    const FileCallScope syncing("bringing to the disk", folder);
     const int result = ::fsync(descriptor);
     const int code = errno;
     ::close(descriptor);

@@ -5,6 +5,7 @@
 #include <initializer_list>
 
 #include "base/error.h"
+#include "base/heartbeat.h"
 #include "base/json.h"
 #include "base/utf8.h"
 #include "io/line_reader.h"
@@ -137,6 +138,7 @@ RowScan scan_rows(const std::string& path,
     LineReader lines(path, max_row_bytes);
     int64_t bad_line_number = 0;
     while (const std::optional<LineReader::Line> line = lines.next()) {
+        heartbeat.beat();
         const std::optional<RowFacts> row = line->ended ? read_row(line->text) : std::nullopt;
         if (!row) {
             if (bad_line_number == 0) bad_line_number = line->number;

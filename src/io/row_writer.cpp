@@ -10,27 +10,11 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/file_calls.h"
 #include "io/raw_file.h"
 
 namespace mixserve::io {
 namespace {
-
-// What to do about a failed write.
-std::string_view remedy(int code) {
-    switch (code) {
-        case ENOSPC:
-            return "free some space there, or write to another disk";
-        case EDQUOT:
-            return "free some of your quota, or write elsewhere";
-        case EFBIG:
-            return "raise the limit of file sizes (ulimit -f), or split the input";
-        case EROFS:
-        case EACCES:
-            return "make it writable, or write elsewhere";
-        default:
-            return "check the disk, or write elsewhere";
-    }
-}
 
 // Writes all of it, or returns the system's reason.
 int write_all(int descriptor, std::string_view data) {
@@ -46,10 +30,27 @@ int write_all(int descriptor, std::string_view data) {
 
 }  // namespace
 
+std::string_view write_remedy(int code) {
+    switch (code) {
+        case ENOSPC:
+            return "free some space there, or write to another disk";
+        case EDQUOT:
+            return "free some of your quota, or write elsewhere";
+        case EFBIG:
+            return "raise the limit of file sizes (ulimit -f), or split the input";
+        case EROFS:
+        case EACCES:
+            return "make it writable, or write elsewhere";
+        default:
+            return "check the disk, or write elsewhere";
+    }
+}
+
 void write_file_atomically(const std::string& path, std::string_view text) {
+    const FileCallScope writing("writing", path);
     const std::string temporary = path + ".part";
     const int descriptor = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    require(descriptor >= 0, "cannot write '{}': {}; {}", temporary, errno_text(errno), remedy(errno));
+    require(descriptor >= 0, "cannot write '{}': {}; {}", temporary, errno_text(errno), write_remedy(errno));
     int code = write_all(descriptor, text);
     if (code == 0 && ::fsync(descriptor) != 0) code = errno;
     if (::close(descriptor) != 0 && code == 0) code = errno;
@@ -60,7 +61,7 @@ void write_file_atomically(const std::string& path, std::string_view text) {
         return;
     }
     ::unlink(temporary.c_str());
-    fail("cannot write '{}': {}; {}", path, errno_text(code), remedy(code));
+    fail("cannot write '{}': {}; {}", path, errno_text(code), write_remedy(code));
 }
 
 RowWriter::RowWriter(std::string path, int descriptor, int64_t n_bytes)
@@ -69,18 +70,19 @@ RowWriter::RowWriter(std::string path, int descriptor, int64_t n_bytes)
 RowWriter RowWriter::create(const std::string& path) {
     const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666);
     require_usage(descriptor >= 0, "cannot make '{}': {}; {}", path, errno_text(errno),
-                  errno == EEXIST ? "give a new output folder" : remedy(errno));
+                  errno == EEXIST ? "give a new output folder" : write_remedy(errno));
     return {path, descriptor, 0};
 }
 
 RowWriter RowWriter::append(const std::string& path, int64_t n_bytes) {
+    const FileCallScope opening("opening", path);
     const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-    require_usage(descriptor >= 0, "cannot write '{}': {}; {}", path, errno_text(errno), remedy(errno));
+    require_usage(descriptor >= 0, "cannot write '{}': {}; {}", path, errno_text(errno), write_remedy(errno));
     RowWriter writer(path, descriptor, n_bytes);
     struct stat status {};
     if (::fstat(descriptor, &status) != 0 ||
         (status.st_size != n_bytes && ::ftruncate(descriptor, n_bytes) != 0))
-        fail("cannot cut '{}' back to its whole rows: {}; {}", path, errno_text(errno), remedy(errno));
+        fail("cannot cut '{}' back to its whole rows: {}; {}", path, errno_text(errno), write_remedy(errno));
     return writer;
 }
 
@@ -108,6 +110,7 @@ void RowWriter::write(std::string_view row) {
 }
 
 void RowWriter::write_lines(std::string_view lines) {
+    const FileCallScope writing("writing", path_);
     if (const int code = write_all(descriptor_, lines); code != 0) give_up(code);
     n_bytes_ += static_cast<int64_t>(lines.size());
     constexpr double check_every_s = 1;
@@ -117,6 +120,7 @@ void RowWriter::write_lines(std::string_view lines) {
 }
 
 void RowWriter::sync() const {
+    const FileCallScope syncing("bringing to the disk", path_);
     while (::fdatasync(descriptor_) != 0) {
         // EINVAL: what is written to (a pipe, a device) has no disk behind it.
         if (errno == EINVAL) break;
@@ -124,7 +128,7 @@ void RowWriter::sync() const {
             fail(
                 "cannot bring '{}' to the disk: {}; {}. Rows since the last time may be lost there; start "
                 "again with --resume",
-                path_, errno_text(errno), remedy(errno));
+                path_, errno_text(errno), write_remedy(errno));
     }
 }
 
@@ -143,7 +147,7 @@ void RowWriter::check_in_place() const {
 
 void RowWriter::give_up(int code) {
     const bool cut = ::ftruncate(descriptor_, n_bytes_) == 0;
-    fail("cannot write '{}': {}; {}. {}", path_, errno_text(code), remedy(code),
+    fail("cannot write '{}': {}; {}. {}", path_, errno_text(code), write_remedy(code),
          cut ? "Its rows so far are whole" : "Its last line may be cut short");
 }
 

@@ -10,6 +10,9 @@ namespace mixserve::io {
 /// new.
 void write_file_atomically(const std::string& path, std::string_view text);
 
+/// What to do about a failed write, by the system's reason.
+std::string_view write_remedy(int code);
+
 /// Appends whole lines to a file. Each is handed to the system when it is written, so that a killed program
 /// loses none; the disk of a machine that dies has what was there at the last sync(). Error on a full disk or
 /// a failed device, after the file is cut back to its last whole line; and, seen within a second or two,

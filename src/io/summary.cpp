@@ -157,6 +157,7 @@ ordered_json summary_json(const RunStatistics& s, const RunFacts& facts) {
         const std::optional<double> perplexity = s.perplexity();
         summary["perplexity"] = perplexity ? ordered_json(*perplexity) : ordered_json(nullptr);
     } else {
+        summary["latencies_of"] = {{"start", facts.n_starts}, {"rows", s.e2el_ms().count()}};
         for (const NamedDistribution& d : distributions_of(s)) {
             summary[fmt::format("mean_{}", d.key)] = rounded_ms(d.values.mean());
             summary[fmt::format("median_{}", d.key)] = rounded_ms(d.values.percentile(0.5));

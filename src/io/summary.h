@@ -73,7 +73,8 @@ struct RunFacts {
     bool stopped = false;                          // by a signal, with work left
 };
 
-/// summary.json, of all rows but for the latencies, which are those of the last start. With the names of
+/// summary.json, of all rows but for the latencies, which are those of the rows of the last start, as
+/// "latencies_of":{"start","rows"} says. With the names of
 /// vLLM's benchmarks (DESIGN.md section 2). Beside them "phase_shares", "expert_load" (io/expert_load.h) and
 /// "ranks":[{"rank","node","host","phase_seconds":{...}},...].
 ordered_json summary_json(const RunStatistics& statistics, const RunFacts& facts);

@@ -179,13 +179,16 @@ void check_tensors(const ModelConfig& config, std::span<const io::TensorInfo> te
         found[info.name] = &info;
     for (const io::TensorInfo& wanted : expected_tensors(config)) {
         const auto it = found.find(wanted.name);
-        require_usage(it != found.end(),
-                      "{}: tensor '{}' is missing; the checkpoint is incomplete or not a {} model", where,
-                      wanted.name, config.model_type);
+        require_usage(
+            it != found.end(),
+            "{}: tensor '{}' is missing; the checkpoint is incomplete or not a {} model: download or convert "
+            "it again",
+            where, wanted.name, config.model_type);
         const io::TensorInfo& info = *it->second;
         require_usage(info.shape == wanted.shape && info.transposed == wanted.transposed,
-                      "{}: tensor '{}' has the stored shape {}, and config.json asks for {}", where,
-                      wanted.name, shape_text(info.shape), shape_text(wanted.shape));
+                      "{}: tensor '{}' has the stored shape {}, and config.json asks for {}: download or "
+                      "convert it again",
+                      where, wanted.name, shape_text(info.shape), shape_text(wanted.shape));
         found.erase(it);
     }
     for (const auto& [name, info] : found) {

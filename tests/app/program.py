@@ -15,6 +15,8 @@ PROGRAM = os.environ["MIXSERVE_PROGRAM"]
 MODEL = os.environ["MIXSERVE_MODEL"]
 CHECKPOINT = Path(os.environ["MIXSERVE_CHECKPOINT"])
 MPIRUN = os.environ["MIXSERVE_MPIRUN"]
+DAMAGE_MODEL = os.environ["MIXSERVE_DAMAGE_MODEL"]  # tests/app/damage_model.cpp
+FAULT_SHIM = os.environ["MIXSERVE_FAULT_SHIM"]  # tests/app/fault_shim.cpp
 N_RANKS = int(os.environ.get("MIXSERVE_RANKS", "1"))
 HANG_S = 240  # a guard against a hang, far above what anything here takes
 
@@ -41,9 +43,9 @@ def launch_line(n_ranks):
             "--mca", "btl_vader_single_copy_mechanism", "none", "-n", str(n_ranks)]
 
 
-def start(command):
+def start(command, **environment):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            start_new_session=True)
+                            start_new_session=True, env={**os.environ, **environment})
 
 
 def wait(process):
@@ -56,8 +58,9 @@ def wait(process):
     return Ended(process.returncode, out, err)
 
 
-def mixserve(*arguments, n_ranks=1):
-    return wait(start([*launch_line(n_ranks), PROGRAM, *map(str, arguments)]))
+def mixserve(*arguments, n_ranks=1, before=(), environment=None):
+    """`before`: a command that starts the rest as another user, say."""
+    return wait(start([*before, *launch_line(n_ranks), PROGRAM, *map(str, arguments)], **(environment or {})))
 
 
 def read_rows(path):
@@ -86,11 +89,11 @@ class ProgramTest(unittest.TestCase):
     def write_lines(self, name, objects):
         return self.write(name, "".join(json.dumps(o) + "\n" for o in objects))
 
-    def job(self, command, *options, model=MODEL, output="out", n_ranks=N_RANKS):
+    def job(self, command, *options, model=MODEL, output="out", n_ranks=N_RANKS, **how):
         """run or score over self.folder/in.jsonl."""
         nodes = ["--ranks-per-node", "2"] if n_ranks == 4 and "--ranks-per-node" not in options else []
         return mixserve(command, "--model", model, "--input-file", self.folder / "in.jsonl", "--output-dir",
-                        self.folder / output, *nodes, *options, n_ranks=n_ranks)
+                        self.folder / output, *nodes, *options, n_ranks=n_ranks, **how)
 
     def check_refused(self, ended, *words, code=2):
         """One message in all, with all of `words` in it, and nothing of a result."""

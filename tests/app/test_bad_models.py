@@ -4,10 +4,11 @@
 import json
 import os
 import shutil
+import subprocess
 import unittest
 from pathlib import Path
 
-from program import CHECKPOINT, MODEL, N_RANKS, ProgramTest, mixserve, one_process
+from program import CHECKPOINT, DAMAGE_MODEL, MODEL, N_RANKS, ProgramTest, mixserve, one_process
 
 
 class BadModels(ProgramTest):
@@ -44,6 +45,21 @@ class BadModels(ProgramTest):
 
     def test_flipped_byte_in_texts(self):
         self.refused(self.flipped(b'"num_hidden_layers"'), "/config is damaged", "again")
+
+    def test_damaged_tensors(self):
+        tensor = "model.layers.3.self_attn.q_proj.weight"
+        for how, words in {
+            "missing": ["is missing", "convert"],
+            "shape": ["has the stored shape [128, 512]", "config.json asks for [256, 256]", "convert"],
+            "type": ["element type", "convert again"],
+            "attribute": ["lacks an attribute", "convert again"],
+        }.items():
+            path = self.write(f"{how}.h5", self.model)
+            subprocess.run([DAMAGE_MODEL, path, how, tensor], check=True)
+            with self.subTest(how=how):
+                self.check_refused(self.job("run", model=path), path, f"'{tensor}'", *words)
+        path = self.folder / "missing.h5"
+        self.check_refused(self.job("score", model=path), path, f"'{tensor}'")
 
     def test_degrees(self):
         if N_RANKS == 1:

@@ -70,7 +70,8 @@ rm torn/summary.json
 expect 0 on_prompts --output-dir torn --resume
 says "torn row"
 same_rows torn/generations.jsonl
-jq -e '.completed + .failed == 24 and .starts == 2 and .rows_before == 14' torn/summary.json >/dev/null || fail "summary: $(cat torn/summary.json)"
+jq -e '.completed + .failed == 24 and .starts == 2 and .rows_before == 14 and .latencies_of.start == 2 and .latencies_of.rows > 0 and
+    .latencies_of.rows <= 10' torn/summary.json >/dev/null || fail "summary: $(cat torn/summary.json)"
 jq -e '.starts | length == 2 and .[0].rows_before == 0 and .[1].rows_before == 14' torn/run.json >/dev/null || fail "run.json: no history"
 jq -s -e '[.[].step] == [range(length)] and ([.[].time_s] | sort) == [.[].time_s]' torn/steps.jsonl >/dev/null || fail "steps do not go on"
 

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "base/clock.h"
+#include "base/file_calls.h"
 #include "base/heartbeat.h"
 #include "base/phase.h"
 #include "base/watchdog.h"
@@ -34,6 +35,39 @@ TEST(Watchdog, EndsAProcessThatDoesNotGetOn) {
                 "watchdog: rank 3 of 8 on host node7 has not got on for 0.5 s: step 17, layer 5, waiting in "
                 "MPI_Allreduce in combine");
     EXPECT_EXIT(run(nullptr), testing::ExitedWithCode(1), "step 17, layer 5, computing in combine");
+}
+
+TEST(Watchdog, EndsAProcessInACallToAFileSystemThatDoesNotReturn) {
+    GTEST_FLAG_SET(death_test_style, "threadsafe");
+    const auto run = [](bool main_gets_on) {
+        const Watchdog watchdog(0.5, 0, 1, "node7");
+        std::thread reader([] {
+            for (int i = 0; i < 100; ++i)
+                const FileCallScope fast("reading", "/data/other.jsonl");
+            const FileCallScope stuck("reading", "/data/prompts.jsonl");
+            pause_s(60);
+        });
+        heartbeat.at_step(17);
+        for (const double end = now_s() + 60; now_s() < end; pause_s(0.01)) {
+            if (main_gets_on) heartbeat.beat();
+        }
+        _exit(99);
+    };
+    for (const bool main_gets_on : {true, false}) {
+        EXPECT_EXIT(
+            run(main_gets_on), testing::ExitedWithCode(1),
+            "rank 0 of 1 on host node7 has not got on for 0.5 s: step 17, reading '/data/prompts.jsonl'"
+            "(.|\n)*A file system does not answer");
+    }
+}
+
+TEST(Watchdog, LeavesFileCallsThatReturn) {
+    const Watchdog watchdog(1.0, 0, 1, "node");
+    for (const double end = now_s() + 3; now_s() < end; pause_s(0.01)) {
+        const FileCallScope outer("opening", "/data/out");
+        const FileCallScope inner("reading", "/data/prompts.jsonl");
+        heartbeat.beat();
+    }
 }
 
 TEST(Watchdog, LeavesAProcessThatGetsOn) {

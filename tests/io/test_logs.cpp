@@ -166,6 +166,7 @@ TEST(Summary, HasTheNamesOfVllm) {
         R"({"status":"finished","duration":2.0,"completed":3,"failed":1,"total_input_tokens":60,)"
         R"("total_output_tokens":9,)"
         R"("request_throughput":1.5,"output_throughput":4.5,"total_token_throughput":34.5,)"
+        R"("latencies_of":{"start":1,"rows":3},)"
         R"("mean_ttft_ms":20.0,"median_ttft_ms":20.0,"p99_ttft_ms":29.8,)"
         R"("mean_itl_ms":4.0,"median_itl_ms":4.0,"p99_itl_ms":5.0,)"
         R"("mean_tpot_ms":4.0,"median_tpot_ms":4.0,"p99_tpot_ms":4.0,)"
@@ -198,6 +199,7 @@ TEST(Summary, CountsRowsOfEarlierStarts) {
     EXPECT_EQ(summary["output_throughput"], 10);
     EXPECT_EQ(summary["rows_before"], 4);
     EXPECT_EQ(summary["starts"], 2);
+    EXPECT_EQ(summary["latencies_of"], (ordered_json{{"start", 2}, {"rows", 0}}));
     EXPECT_THAT(summary_table(statistics, facts), testing::HasSubstr("Rows from before"));
 }
 

@@ -69,16 +69,44 @@ TEST(OutputFolder, MustBeNewOrEmpty) {
     EXPECT_FALSE(std::filesystem::exists(folder.file("a/job.lock")));
     test::write_file(folder.file("f"), "x");
     EXPECT_THAT(refusal(folder.file("f")), HasSubstr("is a file"));
-    EXPECT_THAT(refusal(folder.file("f/g")), HasSubstr("cannot"));
+    EXPECT_THAT(refusal(folder.file("f/g")),
+                AllOf(HasSubstr("cannot make"), HasSubstr("is a file or below one")));
     EXPECT_THAT(refusal(""), HasSubstr("--output-dir"));
     test::write_file(folder.file("a/b/c/run.json"), "{}");
+    test::write_file(folder.file("a/b/c/generations.jsonl"), "{}\n");
     EXPECT_THAT(refusal(folder.file("a/b/c")), AllOf(HasSubstr("is not empty"), HasSubstr("--resume")));
     EXPECT_EQ(refusal(folder.file("a/b/c"), true), "no error");
     EXPECT_TRUE(OutputFolder::open(folder.file("a/b/c"), true, {}).has_job());
     if (::geteuid() == 0) GTEST_SKIP() << "root may write everywhere";
     std::filesystem::create_directory(folder.file("ro"));
     ::chmod(folder.file("ro").c_str(), 0555);
-    EXPECT_THAT(refusal(folder.file("ro")), HasSubstr("cannot write"));
+    EXPECT_THAT(refusal(folder.file("ro")), AllOf(HasSubstr("cannot write"), HasSubstr("may not write in")));
+}
+
+TEST(OutputFolder, WhatAStartWithoutRowsLeftIsInNobodysWay) {
+    const test::TemporaryFolder folder;
+    const auto make = [&](const std::vector<std::string>& names) {
+        std::filesystem::remove_all(folder.file("d"));
+        std::filesystem::create_directory(folder.file("d"));
+        for (const std::string& name : names)
+            test::write_file(folder.file("d/" + name),
+                             name.ends_with(".jsonl") && name != "steps.jsonl" ? "" : "{}");
+    };
+    make({"run.json", "steps.jsonl", "generations.jsonl", "trace.json", "job.lock"});
+    EXPECT_TRUE(OutputFolder::open(folder.file("d"), true, {}).has_job());
+    EXPECT_FALSE(OutputFolder::open(folder.file("d"), false, {}).has_job());
+    EXPECT_FALSE(std::filesystem::exists(folder.file("d/steps.jsonl")));
+    make({"run.json", "scores.jsonl"});
+    EXPECT_EQ(refusal(folder.file("d")), "no error");
+    // Not a start's, or not without rows.
+    make({"run.json", "notes.txt"});
+    EXPECT_THAT(refusal(folder.file("d")), HasSubstr("is not empty"));
+    make({"generations.jsonl"});
+    EXPECT_THAT(refusal(folder.file("d")), HasSubstr("is not empty"));
+    make({"run.json", "generations.jsonl"});
+    test::write_file(folder.file("d/generations.jsonl"), "{");
+    EXPECT_THAT(refusal(folder.file("d")), HasSubstr("is not empty"));
+    EXPECT_TRUE(std::filesystem::exists(folder.file("d/run.json")));
 }
 
 TEST(OutputFolder, BelongsToOneProcess) {
