@@ -33,7 +33,11 @@ struct ChosenExperts {
     const int32_t* experts = nullptr;  // [n_rows, k]
     const float* weights = nullptr;    // [n_rows, k]
     int64_t k = 0;
-    int64_t first_expert = 0;  // of the stacked weights: others are left out
+    int64_t first_expert = 0;  // of the stacked weights: others (and -1) are left out
+    /// How many entries the stacked experts have between them, at most and as expected: what memory and the
+    /// way to multiply are chosen by. Negative: one for each of `experts`.
+    int64_t max_entries = -1;
+    int64_t likely_entries = -1;
 };
 
 /// out[t] = sum over the entries of row t, experts in rising order, of

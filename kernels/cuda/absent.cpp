@@ -63,6 +63,30 @@ void expert_mlp_routed(const float*, int64_t, const ChosenExperts&, const Expert
                        device::Stream&) {
     fail_absent();
 }
+void plan_nodes(const int32_t*, int64_t, const int32_t*, const NodePlan&, device::Stream&) {
+    fail_absent();
+}
+void pack_records(const RowSource&, const NodePlan&, const RecordFormat&, int, int, int64_t, std::byte*,
+                  int64_t, device::Stream&) {
+    fail_absent();
+}
+void unpack_records(const std::byte*, int64_t, const RecordFormat&, float*, int32_t*, float*,
+                    device::Stream&) {
+    fail_absent();
+}
+void sum_ranks(const RankParts&, int64_t, float*, bool, device::Stream&) {
+    fail_absent();
+}
+void sum_ranks_to_wire(const RankParts&, int64_t, int64_t, WireType, std::byte*, device::Stream&) {
+    fail_absent();
+}
+void add_node_sums(const ReturnedSums&, const NodePlan&, float*, device::Stream&) {
+    fail_absent();
+}
+void add_weighted_sums(const ReturnedSums&, const NodePlan&, const int32_t*, const float*, int64_t,
+                       const int32_t*, float*, device::Stream&) {
+    fail_absent();
+}
 void store_kv(const float*, const float*, int64_t, const AttentionPlan&, const KvCache&, device::Stream&) {
     fail_absent();
 }

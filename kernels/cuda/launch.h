@@ -8,6 +8,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/experts.h"
 #include "kernels/linear.h"
+#include "kernels/packing.h"
 
 /// The operations of kernels/*.h on a GPU, with the same arguments, which lie in device memory: what the
 /// public functions call when the stream has a GPU. They enqueue and return.
@@ -43,6 +44,21 @@ void expert_mlp(const float* x, int64_t n_rows, const ExpertRows& rows, const Ex
                 float* out, device::Stream& stream);
 void expert_mlp_routed(const float* x, int64_t n_rows, const ChosenExperts& chosen,
                        const ExpertWeights& weights, float* out, device::Stream& stream);
+
+void plan_nodes(const int32_t* experts, int64_t k, const int32_t* node_of_expert, const NodePlan& plan,
+                device::Stream& stream);
+void pack_records(const RowSource& source, const NodePlan& plan, const RecordFormat& format, int first_node,
+                  int n_nodes, int64_t n_records, std::byte* records, int64_t message_bytes,
+                  device::Stream& stream);
+void unpack_records(const std::byte* records, int64_t n_records, const RecordFormat& format, float* x,
+                    int32_t* experts, float* weights, device::Stream& stream);
+void sum_ranks(const RankParts& parts, int64_t n, float* out, bool accumulate, device::Stream& stream);
+void sum_ranks_to_wire(const RankParts& parts, int64_t n_rows, int64_t hidden_size, WireType type,
+                       std::byte* wire, device::Stream& stream);
+void add_node_sums(const ReturnedSums& sums, const NodePlan& plan, float* y, device::Stream& stream);
+void add_weighted_sums(const ReturnedSums& sums, const NodePlan& plan, const int32_t* experts,
+                       const float* weights, int64_t k, const int32_t* node_of_expert, float* y,
+                       device::Stream& stream);
 
 void store_kv(const float* keys, const float* values, int64_t stride, const AttentionPlan& plan,
               const KvCache& cache, device::Stream& stream);

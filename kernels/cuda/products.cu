@@ -643,7 +643,8 @@ void expert_mlp_routed(const float* x, int64_t n_rows, const ChosenExperts& chos
     if (n_rows == 0) return;
     const size_t n_bytes = static_cast<size_t>(n_rows * weights.hidden_size) * sizeof(float);
     if (weights.n_experts == 0 || weights.intermediate_size == 0) return stream.gpu()->clear(out, n_bytes);
-    const bool few = few_rows_an_expert(n_rows * chosen.k, weights);
+    const bool few =
+        few_rows_an_expert(chosen.likely_entries < 0 ? n_rows * chosen.k : chosen.likely_entries, weights);
     const SortedEntries entries = sort_entries(chosen, n_rows, weights.n_experts, tile_rows_of(few), stream);
     run_experts(x, n_rows, entries, weights, few, out, stream);
 }

@@ -187,15 +187,15 @@ SortedEntries sort_entries(const ChosenExperts& chosen, int64_t n_rows, int64_t 
                            device::Stream& stream) {
     const int64_t n_entries = n_rows * chosen.k;
     SortedEntries sorted;
-    sorted.max_entries = n_entries;
-    sorted.max_tiles = std::min(n_entries, n_entries / tile_rows + n_experts);
+    sorted.max_entries = chosen.max_entries < 0 ? n_entries : std::min(chosen.max_entries, n_entries);
+    sorted.max_tiles = std::min(sorted.max_entries, sorted.max_entries / tile_rows + n_experts);
     sorted.k = chosen.k;
 
     Cutter cutter;
     const size_t counts_at = cutter.add<int32_t>(n_experts);
     const size_t offsets_at = cutter.add<int32_t>(n_experts + 1);
-    const size_t rows_at = cutter.add<int32_t>(n_entries);
-    const size_t weights_at = cutter.add<float>(n_entries);
+    const size_t rows_at = cutter.add<int32_t>(sorted.max_entries);
+    const size_t weights_at = cutter.add<float>(sorted.max_entries);
     const size_t places_at = cutter.add<int32_t>(n_entries);
     const size_t tiles_at = cutter.add<ExpertTile>(sorted.max_tiles);
     const size_t n_tiles_at = cutter.add<int32_t>(1);

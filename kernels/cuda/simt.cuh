@@ -51,6 +51,10 @@ __device__ __forceinline__ uint16_t float_to_half(float value) {
 __device__ __forceinline__ float fast_exp(float x) {
     return __expf(x);
 }
+/// A product that no sum is fused with, so that its bits are the CPU's.
+__device__ __forceinline__ float multiply_apart(float a, float b) {
+    return __fmul_rn(a, b);
+}
 
 /// Copies 16 bytes from global to shared memory without passing through registers; zeros unless `is_there`.
 __device__ __forceinline__ void copy_16_async(void* shared, const void* global, bool is_there) {

@@ -48,7 +48,25 @@ device::RankGpus gpus_of_host(const device::GpuSurvey& survey, const comm::Topol
     return gpus;
 }
 
+/// Why the ranks do not exchange over NCCL, the same on all; "" where they do.
+std::string why_not_nccl(TransportOption option, int ranks_on_gpu, const comm::Topology& topology) {
+    if (option == TransportOption::host) return "--gpu-transport host";
+    const std::string own =
+        ranks_on_gpu > 1 ? "ranks share a GPU, which NCCL does not allow" : comm::why_no_nccl();
+    for (const std::string& why : topology.world.all_gather(own)) {
+        if (!why.empty()) return why;
+    }
+    return "";
+}
+
 }  // namespace
+
+TransportOption parse_transport(const std::string& text) {
+    if (text == "nccl") return TransportOption::nccl;
+    if (text == "host") return TransportOption::host;
+    require_usage(text == "auto", "--gpu-transport {}: not one of nccl, host, auto", text);
+    return TransportOption::automatic;
+}
 
 BackendOption parse_backend(const std::string& text) {
     if (text == "cpu") return BackendOption::cpu;
@@ -58,7 +76,8 @@ BackendOption parse_backend(const std::string& text) {
     return BackendOption::cuda;
 }
 
-BackendChoice choose_backend(BackendOption option, bool allow_gpu_sharing, const comm::Topology& topology) {
+BackendChoice choose_backend(BackendOption option, bool allow_gpu_sharing, TransportOption transport,
+                             const comm::Topology& topology) {
     if (option == BackendOption::cpu) return {};
     const device::GpuSurvey survey = device::survey_gpus();
     const bool speaks = topology.world.rank() == 0;
@@ -73,7 +92,8 @@ BackendChoice choose_backend(BackendOption option, bool allow_gpu_sharing, const
     }
     device::RankGpus gpus = gpus_of_host(survey, topology);
     gpus.allow_sharing = allow_gpu_sharing;
-    BackendChoice choice{device::Backend::cuda, 0, 1};
+    BackendChoice choice;
+    choice.backend = device::Backend::cuda;
     comm::agree(topology.world, [&] {
         require_usage(!survey.gpus.empty() || gpus.n_ranks_on_host > 1, "--backend cuda: {}",
                       survey.why_none);
@@ -81,12 +101,21 @@ BackendChoice choose_backend(BackendOption option, bool allow_gpu_sharing, const
         choice.ranks_on_gpu = device::ranks_on_chosen_gpu(gpus);
         device::use_gpu(choice.gpu);
     });
+    std::string way;
+    if (topology.world.size() > 1) {
+        const std::string why = why_not_nccl(transport, choice.ranks_on_gpu, topology);
+        comm::agree(topology.world, [&] {
+            require_usage(why.empty() || transport != TransportOption::nccl, "--gpu-transport nccl: {}", why);
+        });
+        choice.transport = why.empty() ? comm::GpuTransport::nccl : comm::GpuTransport::host;
+        way = why.empty() ? "; ranks exchange over NCCL"
+                          : fmt::format("; ranks exchange through the hosts' memory ({})", why);
+    }
     if (speaks) {
         const device::GpuProperties& gpu = device::gpu_in_use();
         spdlog::info("computing on {} ({}.{}, {} multiprocessors, {:.0f} GiB){}", gpu.name,
                      gpu.compute_capability / 10, gpu.compute_capability % 10, gpu.n_multiprocessors,
-                     static_cast<double>(gpu.memory_bytes) / 0x1p30,
-                     topology.world.size() > 1 ? "; ranks exchange through the hosts' memory" : "");
+                     static_cast<double>(gpu.memory_bytes) / 0x1p30, way);
     }
     return choice;
 }

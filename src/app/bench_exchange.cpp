@@ -68,6 +68,9 @@ struct Options {
     int repetitions = 0;
     int threads = 1;
     std::optional<int> ranks_per_node;
+    BackendOption backend = BackendOption::cpu;
+    bool allow_gpu_sharing = false;
+    TransportOption gpu_transport = TransportOption::automatic;
     std::string json_file;
 };
 
@@ -76,6 +79,8 @@ bool read_options(Arguments arguments, Options& options) {
     std::string wire_type;
     std::string split;
     std::string dtype;
+    std::string backend;
+    std::string transport;
     int ranks_per_node = 0;
     int64_t routing_layer = 0;
     ExchangeShape& shape = options.shape;
@@ -102,6 +107,9 @@ bool read_options(Arguments arguments, Options& options) {
     add("dtype", po::value(&dtype)->default_value("bf16"), "of the weights: bf16 or f32");
     add("threads-per-rank", po::value(&options.threads)->default_value(1), "threads of the products");
     add("ranks-per-node", po::value(&ranks_per_node), "virtual nodes of so many ranks");
+    add("backend", po::value(&backend)->default_value("cpu"), "cpu or cuda");
+    add("allow-gpu-sharing", po::bool_switch(&options.allow_gpu_sharing), "several ranks may share a GPU");
+    add("gpu-transport", po::value(&transport)->default_value("auto"), "with cuda: nccl, host or auto");
     add("json", po::value(&options.json_file), "file for the results");
     po::variables_map values;
     if (!parse_options("bench exchange", description, arguments, values)) return false;
@@ -133,6 +141,8 @@ bool read_options(Arguments arguments, Options& options) {
     read_routing(options.routing,
                  values.count("routing-layer") != 0 ? std::optional(routing_layer) : std::nullopt, shape);
     options.strategies = parse_strategies(strategies);
+    options.backend = parse_backend(backend);
+    options.gpu_transport = parse_transport(transport);
     if (values.count("ranks-per-node") != 0) options.ranks_per_node = ranks_per_node;
     return true;
 }
@@ -157,6 +167,7 @@ json as_json(const Options& options, const comm::Topology& topology,
                          {"dtype", name(shape.dtype)},
                          {"n_nodes", topology.n_nodes},
                          {"ranks_per_node", topology.ranks_per_node},
+                         {"backend", options.backend == BackendOption::cuda ? "cuda" : "cpu"},
                          {"repetitions", options.repetitions}};
     document["results"] = json::array();
     for (const ExchangeResult& result : results) {
@@ -225,8 +236,10 @@ int run_bench_exchange(Arguments arguments) {
     comm::agree(comm::Communicator::world(), [&] { wanted = read_options(arguments, options); });
     if (!wanted) return exit_ok;
     const comm::Topology topology = comm::make_topology(options.ranks_per_node);
-    const std::vector<ExchangeResult> results =
-        measure_exchanges(options.shape, options.strategies, options.repetitions, options.threads, topology);
+    const BackendChoice backend =
+        choose_backend(options.backend, options.allow_gpu_sharing, options.gpu_transport, topology);
+    const std::vector<ExchangeResult> results = measure_exchanges(
+        options.shape, options.strategies, options.repetitions, options.threads, backend, topology);
     if (topology.world.rank() != 0) return exit_ok;
     print(options, topology, results);
     if (!options.json_file.empty()) {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "app/backend.h"
 #include "comm/exchange.h"
 
 namespace mixserve::app {
@@ -32,8 +33,8 @@ struct ExchangeResult {
     double exchange_ms = 0;       // without the experts' products
     double layer_ms = 0;          // with them
     int64_t internode_bytes = 0;  // of all ranks, in one layer
-    // Those bytes and nothing else, in both directions at once: the faster of one message to each peer and
-    // messages of the fused exchange's size.
+    // Those bytes and nothing else, in both directions at once, over what the exchange goes over: the faster
+    // of one message to each peer and messages of the fused exchange's size.
     double internode_alone_ms = 0;
     double two_messages_ms = 0;                // half of them, and then, when they have come, the other half
     std::array<double, n_phases> phases_ms{};  // of the layer with products: means over repetitions and ranks
@@ -43,6 +44,7 @@ struct ExchangeResult {
 /// Every strategy in turn, `repetitions` times over. Collective.
 std::vector<ExchangeResult> measure_exchanges(const ExchangeShape& shape,
                                               const std::vector<comm::Strategy>& strategies, int repetitions,
-                                              int threads, const comm::Topology& topology);
+                                              int threads, const BackendChoice& backend,
+                                              const comm::Topology& topology);
 
 }  // namespace mixserve::app

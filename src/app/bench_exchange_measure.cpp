@@ -1,8 +1,11 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <memory>
+#include <optional>
 #include <random>
+#include <utility>
 
 #include "app/bench_exchange.h"
 #include "base/clock.h"
@@ -66,10 +69,29 @@ Tokens make_tokens(const ExchangeShape& shape, const comm::Topology& topology) {
     return tokens;
 }
 
+/// The same where the stream computes.
+struct PlacedTokens {
+    device::Buffer x, experts, weights;
+    comm::Routing routing;
+
+    PlacedTokens(const Tokens& tokens, int64_t k, device::Stream& stream)
+        : x(place(tokens.x, stream)),
+          experts(tokens.experts.size() * sizeof(int32_t), stream.memory()),
+          weights(place(tokens.weights, stream)) {
+        if (stream.gpu() != nullptr) {
+            stream.upload(experts.data(), tokens.experts.data(), experts.size());
+        } else {
+            std::copy(tokens.experts.begin(), tokens.experts.end(), experts.as<int32_t>().begin());
+        }
+        routing = {tokens.n_tokens, k, std::as_const(experts).as<int32_t>(),
+                   std::as_const(weights).as<float>()};
+    }
+};
+
 /// Weights are a function of their place in the whole matrix, so that every strategy computes the same layer.
 class Weights {
   public:
-    Weights(const ExchangeShape& shape, const comm::ExpertPlacement& placement) {
+    Weights(const ExchangeShape& shape, const comm::ExpertPlacement& placement, device::Stream& stream) {
         const Range columns =
             partition(shape.intermediate_size, placement.intermediate_parts, placement.intermediate_part);
         std::mt19937 random(1);
@@ -90,6 +112,12 @@ class Weights {
                         store(shape.dtype, m, at, table[key % table.size()]);
                     }
                 }
+            }
+            if (stream.gpu() != nullptr) {
+                device::Buffer on_gpu(matrices_[m].size(), device::Memory::device);
+                stream.gpu()->copy_in(on_gpu.data(), matrices_[m].data(), on_gpu.size());
+                stream.gpu()->synchronize();
+                matrices_[m] = std::move(on_gpu);
             }
             places[m] = matrices_[m].data();
         }
@@ -119,6 +147,7 @@ struct Candidate {
     Weights weights;
     std::unique_ptr<comm::Exchange> alone;
     std::unique_ptr<comm::Exchange> layer;
+    device::Buffer placed_y;
     std::vector<float> y;
     std::vector<double> alone_s, layer_s, bytes_s, pieces_s, two_messages_s;
     std::array<double, n_phases> phases_s{};
@@ -136,10 +165,15 @@ double timed(const comm::Topology& topology, const Work& work) {
     return seconds[0];
 }
 
-/// The bare bytes of a candidate, shared out evenly between the other nodes' ranks of this lane.
+/// The bare bytes of a candidate, shared out evenly between the other nodes' ranks of this lane; over NCCL
+/// where the exchange goes over it.
 class BareBytes {
   public:
-    explicit BareBytes(const comm::Topology& topology) : topology_(topology) {}
+    BareBytes(const comm::Topology& topology, const BackendChoice& backend) : topology_(topology) {
+        if (backend.transport != comm::GpuTransport::nccl || topology.n_nodes == 1) return;
+        gpus_.emplace(topology.lane, "bare bytes");
+        queue_.emplace();
+    }
 
     void prepare(int64_t bytes_sent) {
         const int n_peers = topology_.n_nodes - 1;
@@ -153,6 +187,10 @@ class BareBytes {
         }
         if (static_cast<int64_t>(received_.size()) < total) received_.resize(static_cast<size_t>(total));
         if (sent_.size() < received_.size()) sent_.resize(received_.size());
+        if (gpus_) {
+            gpu_sent_.reserve(sent_.size(), device::Memory::device);
+            gpu_received_.reserve(received_.size(), device::Memory::device);
+        }
         half_to_ = to_;
         half_from_ = from_;
         for (int64_t& bytes : half_to_)
@@ -161,17 +199,41 @@ class BareBytes {
             bytes /= 2;
     }
     void in_messages_of(int64_t n_bytes) {
+        if (gpus_) return exchange_on_gpus(to_, from_);
         comm::exchange_bytes(to_, from_, n_bytes, sent_, received_, topology_.lane);
     }
     void in_two() {
         for (int i = 0; i < 2; ++i) {
-            comm::exchange_bytes(half_to_, half_from_, whole, sent_, received_, topology_.lane);
+            if (gpus_) {
+                exchange_on_gpus(half_to_, half_from_);
+            } else {
+                comm::exchange_bytes(half_to_, half_from_, whole, sent_, received_, topology_.lane);
+            }
         }
     }
     static constexpr int64_t whole = int64_t{1} << 30;
 
   private:
+    void exchange_on_gpus(const std::vector<int64_t>& to, const std::vector<int64_t>& from) {
+        std::vector<comm::GpuCommunicator::Outgoing> sends;
+        std::vector<comm::GpuCommunicator::Incoming> receives;
+        std::byte* at = gpu_received_.data();
+        for (int r = 0; r < gpus_->size(); ++r) {
+            const auto n_in = static_cast<size_t>(from[static_cast<size_t>(r)]);
+            if (r != gpus_->rank()) {
+                sends.push_back({r, gpu_sent_.data(), static_cast<size_t>(to[static_cast<size_t>(r)])});
+                receives.push_back({r, at, n_in});
+            }
+            at += n_in;
+        }
+        gpus_->exchange(sends, receives, *queue_);
+        queue_->synchronize();
+    }
+
     const comm::Topology& topology_;
+    std::optional<comm::GpuCommunicator> gpus_;
+    std::optional<device::GpuQueue> queue_;
+    device::Buffer gpu_sent_, gpu_received_;
     std::vector<int64_t> to_, from_, half_to_, half_from_;
     std::vector<std::byte> sent_, received_;
 };
@@ -193,11 +255,18 @@ double largest_difference(const std::vector<float>& y, const std::vector<float>&
 
 std::vector<ExchangeResult> measure_exchanges(const ExchangeShape& shape,
                                               const std::vector<comm::Strategy>& strategies, int repetitions,
-                                              int threads, const comm::Topology& topology) {
-    device::Stream stream(threads);
+                                              int threads, const BackendChoice& backend,
+                                              const comm::Topology& topology) {
+    device::Stream stream = backend.backend == device::Backend::cuda
+                                ? device::Stream(threads, device::GpuQueue())
+                                : device::Stream(threads);
     PhaseTimer timer;
     const Tokens tokens = make_tokens(shape, topology);
-    const comm::Routing routing{tokens.n_tokens, shape.num_experts_per_tok, tokens.experts, tokens.weights};
+    const PlacedTokens placed(tokens, shape.num_experts_per_tok, stream);
+    const auto run = [&](comm::Exchange& exchange, const kernels::ExpertWeights& weights, device::Buffer& y) {
+        exchange.forward(placed.x.as<float>().data(), placed.routing, weights, y.as<float>().data());
+        if (stream.gpu() != nullptr) stream.gpu()->synchronize();
+    };
 
     std::vector<Candidate> candidates;
     for (const comm::Strategy strategy : strategies) {
@@ -209,30 +278,30 @@ std::vector<ExchangeResult> measure_exchanges(const ExchangeShape& shape,
                                   .expert_split = shape.expert_split,
                                   .wire_type = shape.wire_type,
                                   .chunk_bytes = shape.chunk_bytes,
-                                  .max_chunks_under_way = shape.max_chunks_under_way};
+                                  .max_chunks_under_way = shape.max_chunks_under_way,
+                                  .transport = backend.transport};
         const auto placement = comm::place_experts(strategy, shape.expert_split, topology, shape.num_experts);
-        Candidate& candidate = candidates.emplace_back(strategy, Weights(shape, placement));
+        Candidate& candidate = candidates.emplace_back(strategy, Weights(shape, placement, stream));
         candidate.layer = comm::make_exchange(strategy, setup);
         setup.skip_products = true;
         candidate.alone = comm::make_exchange(strategy, setup);
+        candidate.layer->begin_step(tokens.n_tokens);
+        candidate.alone->begin_step(tokens.n_tokens);
         candidate.y.resize(tokens.x.size());
+        candidate.placed_y = device::Buffer(tokens.x.size() * sizeof(float), stream.memory());
     }
 
-    BareBytes bare(topology);
+    BareBytes bare(topology, backend);
     constexpr int n_warm_ups = 2;
     for (int i = 0; i < n_warm_ups + repetitions; ++i) {
         for (Candidate& candidate : candidates) {
             const int64_t before = candidate.alone->internode_bytes_sent();
-            const double alone_s = timed(topology, [&] {
-                candidate.alone->forward(tokens.x.data(), routing, candidate.weights.view(),
-                                         candidate.y.data());
-            });
+            const double alone_s =
+                timed(topology, [&] { run(*candidate.alone, candidate.weights.view(), candidate.placed_y); });
             candidate.bytes_sent = candidate.alone->internode_bytes_sent() - before;
             timer.take();
-            const double layer_s = timed(topology, [&] {
-                candidate.layer->forward(tokens.x.data(), routing, candidate.weights.view(),
-                                         candidate.y.data());
-            });
+            const double layer_s =
+                timed(topology, [&] { run(*candidate.layer, candidate.weights.view(), candidate.placed_y); });
             const std::array<double, n_phases> phases_s = timer.take();
             bare.prepare(candidate.bytes_sent);
             const double bytes_s = timed(topology, [&] { bare.in_messages_of(BareBytes::whole); });
@@ -249,6 +318,15 @@ std::vector<ExchangeResult> measure_exchanges(const ExchangeShape& shape,
         }
     }
 
+    for (Candidate& candidate : candidates) {
+        const size_t n_bytes = candidate.placed_y.size();
+        if (stream.gpu() != nullptr) {
+            stream.gpu()->copy_out(candidate.y.data(), candidate.placed_y.data(), n_bytes);
+            stream.gpu()->synchronize();
+        } else if (n_bytes > 0) {
+            std::memcpy(candidate.y.data(), candidate.placed_y.data(), n_bytes);
+        }
+    }
     std::vector<ExchangeResult> results;
     for (const Candidate& candidate : candidates) {
         std::array<double, n_phases> phases_ms = candidate.phases_s;

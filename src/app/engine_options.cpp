@@ -129,6 +129,8 @@ void add_engine_options(po::options_description& options) {
         "backend", po::value<std::string>()->default_value("auto"),
         device::built_with_cuda() ? "cpu, cuda or auto" : "cpu or auto (this build has no cuda)")(
         "allow-gpu-sharing", po::bool_switch(), "with cuda: several ranks may share a GPU")(
+        "gpu-transport", po::value<std::string>()->default_value("auto"),
+        "with cuda: what ranks exchange over: nccl, host (through the hosts' memory), or auto")(
         "max-model-len", po::value<int64_t>()->value_name("N"),
         "most tokens of a prompt and its continuation; by default what the model allows")(
         "max-num-seqs", po::value<int64_t>()->value_name("N")->default_value(64),
@@ -163,6 +165,7 @@ EngineOptions read_engine_options(const po::variables_map& values) {
 
     o.backend = parse_backend(values["backend"].as<std::string>());
     o.allow_gpu_sharing = values["allow-gpu-sharing"].as<bool>();
+    o.gpu_transport = parse_transport(values["gpu-transport"].as<std::string>());
     o.parallel.strategy = one_of("strategy", values["strategy"].as<std::string>(), strategies);
     o.parallel.expert_split = one_of("expert-split", values["expert-split"].as<std::string>(), expert_splits);
     constexpr std::array<std::pair<std::string_view, comm::WireType>, 3> wire_types{
@@ -196,10 +199,11 @@ EngineOptions read_engine_options(const po::variables_map& values) {
 }
 
 void resolve_backend(EngineOptions& o, const comm::Topology& topology) {
-    const BackendChoice choice = choose_backend(o.backend, o.allow_gpu_sharing, topology);
+    const BackendChoice choice = choose_backend(o.backend, o.allow_gpu_sharing, o.gpu_transport, topology);
     o.parallel.backend = choice.backend;
     o.parallel.gpu = choice.gpu;
     o.parallel.ranks_on_gpu = choice.ranks_on_gpu;
+    o.parallel.gpu_transport = choice.transport;
 }
 
 OpenModel open_model(EngineOptions& o, const comm::Topology& topology) {
@@ -267,6 +271,9 @@ ordered_json to_json(const EngineOptions& o) {
     if (o.expert_parallel_size) j["expert-parallel-size"] = *o.expert_parallel_size;
     j["backend"] = o.parallel.backend == device::Backend::cuda ? "cuda" : "cpu";
     j["allow-gpu-sharing"] = o.allow_gpu_sharing;
+    j["gpu-transport"] = o.parallel.backend == device::Backend::cpu             ? "auto"
+                         : o.parallel.gpu_transport == comm::GpuTransport::nccl ? "nccl"
+                                                                                : "host";
     j["threads-per-rank"] = o.parallel.n_threads;
     j["max-model-len"] = o.parallel.max_model_len;
     j["max-num-seqs"] = o.limits.max_num_seqs;

@@ -30,6 +30,7 @@ struct EngineOptions {
     uint64_t seed = 0;
     BackendOption backend = BackendOption::automatic;
     bool allow_gpu_sharing = false;
+    TransportOption gpu_transport = TransportOption::automatic;
     DType rope_frequency_dtype = DType::f32;
     engine::ParallelOptions parallel;
     engine::SchedulerLimits limits;

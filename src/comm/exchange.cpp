@@ -105,6 +105,7 @@ std::unique_ptr<Exchange> make_host_exchange(Strategy strategy, const ExchangeSe
 std::unique_ptr<Exchange> make_exchange(Strategy strategy, const ExchangeSetup& setup) {
     if (setup.stream.gpu() == nullptr) return make_host_exchange(strategy, setup);
     if (setup.topology.world.size() == 1) return make_local_exchange(setup);
+    if (setup.transport == GpuTransport::nccl) return make_nccl_exchange(strategy, setup);
     return make_staged_exchange(make_host_exchange(strategy, setup), setup);
 }
 

@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -10,10 +9,12 @@
 
 #include "base/partition.h"
 #include "base/phase.h"
+#include "comm/gpu_communicator.h"
 #include "comm/tensor_group.h"
 #include "comm/topology.h"
 #include "device/stream.h"
 #include "kernels/experts.h"
+#include "kernels/wire.h"
 
 namespace mixserve::comm {
 
@@ -24,13 +25,12 @@ std::string_view name(Strategy strategy);
 /// How the experts of a node are split between its ranks: along the intermediate dimension, or whole experts.
 enum class ExpertSplit : uint8_t { tensor, expert };
 
-/// How values travel between nodes in the fused exchange: as they are, rounded to bf16, or as int8 with a
-/// scale a token (the largest magnitude over 127), as CloudMatrix-Infer does. Sums are f32 always. Values
-/// that stay in their node are rounded alike, so that a token's result does not depend on the node that owns
-/// it; with one node nothing is rounded.
-enum class WireType : uint8_t { f32, bf16, int8 };
-std::string_view name(WireType type);
-std::optional<WireType> parse_wire_type(std::string_view text);
+/// How values travel between nodes in the fused exchange. Sums are f32 always. Values that stay in their node
+/// are rounded alike, so that a token's result does not depend on the node that owns it; with one node
+/// nothing is rounded.
+using kernels::name;
+using kernels::parse_wire_type;
+using kernels::WireType;
 
 /// The share of every layer's experts that this rank holds.
 struct ExpertPlacement {
@@ -62,6 +62,9 @@ struct Routing {
 class Exchange {
   public:
     virtual ~Exchange() = default;
+    /// Before the layers of a step: how many tokens this rank has in each of them. Collective over the ranks
+    /// that exchange.
+    virtual void begin_step(int64_t /*n_tokens*/) {}
     /// x [routing.n_tokens, hidden_size]: the owned tokens; y, same shape: their MoE output (overwritten).
     /// These, the routing and the weights are in the stream's memory.
     virtual void forward(const float* x, const Routing& routing, const kernels::ExpertWeights& weights,
@@ -83,6 +86,12 @@ struct ExchangeSetup {
     /// block at most are under way to a node.
     int64_t chunk_bytes = 60000;
     int max_chunks_under_way = 256;
+    /// With a GPU: what the rows travel over.
+    GpuTransport transport = GpuTransport::host;
+    /// Of NCCL: messages of all of a rank's rows up to this size are sent without asking how many go there.
+    int64_t padded_bytes = 256 << 10;
+    /// Of `fused` over NCCL: from so many rows an expert on, each node's are multiplied apart.
+    int64_t split_rows_per_expert = 32;
     /// Leaves the experts' products out, to measure the exchange alone; the result is meaningless then.
     bool skip_products = false;
 };

@@ -21,6 +21,9 @@ std::unique_ptr<Exchange> make_local_exchange(const ExchangeSetup& setup);
 /// On a GPU: `host` is an exchange of the same setup, which works in the host's memory.
 std::unique_ptr<Exchange> make_staged_exchange(std::unique_ptr<Exchange> host, const ExchangeSetup& setup);
 
+/// On GPUs, one a rank, over NCCL: every strategy's.
+std::unique_ptr<Exchange> make_nccl_exchange(Strategy strategy, const ExchangeSetup& setup);
+
 /// The experts' products of a step on rows in the host's memory, unless the setup leaves them out; with a GPU
 /// they are staged to it and back.
 void run_experts(const ExchangeSetup& setup, const float* x, int64_t n_rows, const kernels::ExpertRows& rows,

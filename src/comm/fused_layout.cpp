@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "comm/wire.h"
+#include "kernels/wire.h"
 
 namespace mixserve::comm {
 namespace {

@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "base/error.h"
-#include "comm/wire.h"
+#include "kernels/wire.h"
 
 namespace mixserve::comm {
 

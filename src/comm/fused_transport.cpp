@@ -5,7 +5,7 @@
 
 #include "base/clock.h"
 #include "comm/ordered_sum.h"
-#include "comm/wire.h"
+#include "kernels/wire.h"
 
 namespace mixserve::comm {
 namespace {

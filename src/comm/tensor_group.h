@@ -7,6 +7,7 @@
 #include "base/partition.h"
 #include "base/phase.h"
 #include "comm/communicator.h"
+#include "comm/gpu_communicator.h"
 #include "device/stream.h"
 
 namespace mixserve::comm {
@@ -49,8 +50,9 @@ std::unique_ptr<TensorGroup> make_tensor_group(const Communicator& communicator,
                                                PhaseTimer& timer);
 
 /// The same for rows in stream.memory(): with a GPU, every pointer that goes in or comes out is device
-/// memory, and what goes to other ranks is staged through the host's.
+/// memory, and what goes to other ranks is staged through the host's, or goes over NCCL.
 std::unique_ptr<TensorGroup> make_tensor_group(const Communicator& communicator, bool shares_memory,
-                                               PhaseTimer& timer, device::Stream& stream);
+                                               PhaseTimer& timer, device::Stream& stream,
+                                               GpuTransport transport = GpuTransport::host);
 
 }  // namespace mixserve::comm

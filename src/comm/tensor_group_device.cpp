@@ -85,7 +85,10 @@ class StagedTensorGroup final : public TensorGroup {
 }  // namespace
 
 std::unique_ptr<TensorGroup> make_tensor_group(const Communicator& communicator, bool shares_memory,
-                                               PhaseTimer& timer, device::Stream& stream) {
+                                               PhaseTimer& timer, device::Stream& stream,
+                                               GpuTransport transport) {
+    if (stream.gpu() != nullptr && transport == GpuTransport::nccl && communicator.size() > 1)
+        return make_nccl_tensor_group(communicator, timer, stream);
     auto host = make_tensor_group(communicator, shares_memory, timer);
     if (stream.gpu() == nullptr) return host;
     return std::make_unique<StagedTensorGroup>(std::move(host), stream);

@@ -80,10 +80,15 @@ RankModel::RankModel(const model::ModelConfig& config, const comm::Topology& top
       group_(comm::make_tensor_group(
           options.strategy == comm::Strategy::tp ? topology.world : topology.node,
           topology.node_shares_memory && (options.strategy != comm::Strategy::tp || topology.n_nodes == 1),
-          timer_, stream_)),
-      exchange_(comm::make_exchange(options.strategy,
-                                    {topology, stream_, timer_, config.hidden_size, config.num_experts,
-                                     options.expert_split, options.exchange_dtype})),
+          timer_, stream_, options.gpu_transport)),
+      exchange_(comm::make_exchange(options.strategy, {.topology = topology,
+                                                       .stream = stream_,
+                                                       .timer = timer_,
+                                                       .hidden_size = config.hidden_size,
+                                                       .num_experts = config.num_experts,
+                                                       .expert_split = options.expert_split,
+                                                       .wire_type = options.exchange_dtype,
+                                                       .transport = options.gpu_transport})),
       weights_(load_weights(config_, layout_, topology, source, stream_, progress)),
       rope_(model::make_rope_table(config_, options.max_model_len), stream_) {
     kv_cache_ = model::make_kv_cache(config_, layout_, agree_kv_blocks(config_, layout_, topology, options),
@@ -108,6 +113,7 @@ void RankModel::warm_up() {
     const auto layer = std::find_if(weights_.layers.begin(), weights_.layers.end(),
                                     [](const model::LayerWeights& l) { return l.sparse; });
     if (layer == weights_.layers.end()) return;
+    exchange_->begin_step(0);
     exchange_->forward(nullptr, {0, config_.num_experts_per_tok, {}, {}}, layer->experts.weights, nullptr);
 }
 

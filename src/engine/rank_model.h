@@ -30,6 +30,7 @@ struct ParallelOptions {
     device::Backend backend = device::Backend::cpu;
     int gpu = 0;           // with Backend::cuda: in the count of what this rank sees
     int ranks_on_gpu = 1;  // that share it
+    comm::GpuTransport gpu_transport = comm::GpuTransport::host;
     int n_threads = 1;
     int64_t max_model_len = 0;  // positions of a sequence
     int64_t max_num_seqs = 64;  // bounds what the KV cache can need

@@ -227,6 +227,7 @@ void Pass::add_dense_mlp(const LayerWeights& layer, const float* h) {
 void forward(const PassContext& context, const Batch& batch, Activations& activations) {
     const PhaseScope phase(context.timer, Phase::attention);
     Pass pass(context, batch, activations);
+    context.exchange.begin_step(pass.n_owned());
     switch (context.config.family) {
         case Family::qwen3_moe:
             forward_qwen3_moe(pass);

@@ -45,6 +45,29 @@ for strategy in tp-ep fused; do
     diff <(tokens "$work/cpu") <(tokens "$work/$strategy") || fail "other tokens with $strategy on four ranks"
 done
 
+# Each with a GPU of its own: over NCCL's border, unless the hosts' memory is asked for.
+for strategy in tp-ep fused; do
+    MIXSERVE_EMULATED_GPUS=4 on_ranks 4 "$emulated" "${run[@]}" --backend cuda --ranks-per-node 2 --strategy $strategy \
+        --output-dir "$work/$strategy-nccl" >/dev/null 2>"$work/log"
+    grep -q "ranks exchange over NCCL" "$work/log" || fail "NCCL is not named: $(cat "$work/log")"
+    [ "$(jq -r '.options["gpu-transport"]' "$work/$strategy-nccl/run.json")" = nccl ] || fail "run.json does not say nccl"
+    diff <(tokens "$work/cpu") <(tokens "$work/$strategy-nccl") || fail "other tokens with $strategy over NCCL"
+done
+MIXSERVE_EMULATED_GPUS=2 on_ranks 2 "$emulated" "${run[@]}" --backend cuda --gpu-transport host --output-dir "$work/host" \
+    >/dev/null 2>"$work/log"
+grep -q "through the hosts' memory (--gpu-transport host)" "$work/log" || fail "host is not named: $(cat "$work/log")"
+refuses "--gpu-transport nccl: ranks share a GPU" on_ranks 2 "$emulated" "${run[@]}" --backend cuda --allow-gpu-sharing \
+    --gpu-transport nccl --output-dir "$work/shared"
+refuses "--gpu-transport mpi: not one of" "$mixserve" "${run[@]}" --gpu-transport mpi --output-dir "$work/wrong"
+MIXSERVE_EMULATED_GPUS=4 on_ranks 4 "$emulated" bench comm --backend cuda --ranks-per-node 2 --max-bytes 4096 --repetitions 1 \
+    --json "$work/comm.json" >"$work/bench" 2>&1 || fail "bench comm: $(cat "$work/bench")"
+[ "$(jq '[.results[] | select(.wrong == 0)] | length' "$work/comm.json")" -eq 30 ] || fail "bench comm: $(cat "$work/bench")"
+MIXSERVE_EMULATED_GPUS=4 on_ranks 4 "$emulated" bench exchange --backend cuda --ranks-per-node 2 --num-tokens 12 \
+    --hidden-size 32 --num-experts 8 --num-experts-per-tok 2 --intermediate-size 16 --repetitions 1 \
+    --json "$work/exchange.json" >"$work/bench" 2>&1 || fail "bench exchange: $(cat "$work/bench")"
+[ "$(jq '[.results[] | select(.difference < 0.01)] | length' "$work/exchange.json")" -eq 5 ] ||
+    fail "bench exchange: $(cat "$work/bench")"
+
 refuses "would share one GPU" on_ranks 2 "$emulated" "${run[@]}" --backend cuda --output-dir "$work/shared"
 refuses "--backend gpu: not one of" "$mixserve" "${run[@]}" --backend gpu --output-dir "$work/wrong"
 "$mixserve" "${run[@]}" --output-dir "$work/auto" >/dev/null 2>"$work/log"

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 namespace mixserve::comm::test {
 namespace {
@@ -97,7 +98,7 @@ WeightShare make_weights(const MoeCase& moe, const ExpertPlacement& placement) {
 }
 
 Rows run_layer(Exchange& exchange, const MoeCase& moe, const kernels::ExpertWeights& weights,
-               const std::vector<int64_t>& tokens) {
+               const std::vector<int64_t>& tokens, device::Stream& stream) {
     std::vector<float> x;
     std::vector<int32_t> experts;
     std::vector<float> gate;
@@ -110,14 +111,41 @@ Rows run_layer(Exchange& exchange, const MoeCase& moe, const kernels::ExpertWeig
             gate.push_back(gate_weight_of(moe, token, j));
     }
     std::vector<float> y(x.size(), std::numeric_limits<float>::quiet_NaN());
-    exchange.forward(x.data(), {static_cast<int64_t>(tokens.size()), moe.k, experts, gate}, weights,
-                     y.data());
+    const auto n_tokens = static_cast<int64_t>(tokens.size());
+    exchange.begin_step(n_tokens);
+    if (stream.gpu() == nullptr) {
+        exchange.forward(x.data(), {n_tokens, moe.k, experts, gate}, weights, y.data());
+    } else {
+        const device::Buffer device_x = place(x, stream);
+        const device::Buffer device_gate = place(gate, stream);
+        device::Buffer device_y = place(y, stream);
+        device::Buffer device_experts(experts.size() * sizeof(int32_t), device::Memory::device);
+        stream.upload(device_experts.data(), experts.data(), device_experts.size());
+        exchange.forward(
+            device_x.as<float>().data(),
+            {n_tokens, moe.k, std::as_const(device_experts).as<int32_t>(), device_gate.as<float>()}, weights,
+            device_y.as<float>().data());
+        stream.gpu()->copy_out(y.data(), device_y.data(), device_y.size());
+        stream.gpu()->synchronize();
+    }
     Rows rows;
     for (size_t t = 0; t < tokens.size(); ++t) {
         const auto begin = y.begin() + static_cast<int64_t>(t) * moe.hidden_size;
         rows[tokens[t]] = {begin, begin + moe.hidden_size};
     }
     return rows;
+}
+
+kernels::ExpertWeights place_weights(const WeightShare& share, device::Stream& stream,
+                                     std::vector<device::Buffer>& memory) {
+    kernels::ExpertWeights view = share.view;
+    if (stream.gpu() == nullptr) return view;
+    for (const auto& [matrix, pointer] :
+         {std::pair{&share.gate, &view.gate}, {&share.up, &view.up}, {&share.down, &view.down}}) {
+        memory.push_back(place(*matrix, stream));
+        *pointer = memory.back().data();
+    }
+    return view;
 }
 
 std::vector<float> reference_row(const MoeCase& moe, int64_t token) {

@@ -39,10 +39,13 @@ struct WeightShare {
 };
 WeightShare make_weights(const MoeCase& moe, const ExpertPlacement& placement);
 
-/// Token -> output row, of this rank's tokens.
+/// Token -> output row, of this rank's tokens. With a GPU in the stream all but the result is there.
 using Rows = std::map<int64_t, std::vector<float>>;
 Rows run_layer(Exchange& exchange, const MoeCase& moe, const kernels::ExpertWeights& weights,
-               const std::vector<int64_t>& tokens);
+               const std::vector<int64_t>& tokens, device::Stream& stream);
+/// The weights where the stream computes; `memory` holds them if that is a GPU.
+kernels::ExpertWeights place_weights(const WeightShare& share, device::Stream& stream,
+                                     std::vector<device::Buffer>& memory);
 
 /// The layer's output for one token, in double precision, straight from the definition.
 std::vector<float> reference_row(const MoeCase& moe, int64_t token);

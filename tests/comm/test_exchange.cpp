@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "comm/agree.h"
+#include "comm/gpu_ranks.h"
 #include "comm/moe_case.h"
 
 namespace mixserve::comm::test {
@@ -20,6 +21,11 @@ struct Variant {
     int64_t chunk_bytes = 60000;
     int max_chunks_under_way = 256;
     int n_threads = 1;
+    // On a GPU: what rows travel over, from what size on messages are counted, and how many rows an expert
+    // make blocks apart.
+    GpuTransport transport = GpuTransport::host;
+    int64_t padded_bytes = 256 << 10;
+    int64_t split_rows = 32;
 };
 
 // Of the largest value of a row: what f32 sums in another order, bf16 (8 bits) and int8 (7 bits and a sign)
@@ -36,6 +42,27 @@ double tolerance(const Variant& variant) {
     return 0;
 }
 
+#if defined(MIXSERVE_ON_GPU)
+constexpr bool on_gpu = true;
+
+Variant over_nccl(std::string name, Strategy strategy, ExpertSplit split, WireType wire_type = WireType::f32,
+                  int64_t padded_bytes = 256 << 10, int64_t split_rows = 32) {
+    return {std::move(name),    strategy,     split,     wire_type, 60000, 256, 1,
+            GpuTransport::nccl, padded_bytes, split_rows};
+}
+const std::vector<Variant> variants{
+    over_nccl("Tp", Strategy::tp, ExpertSplit::tensor),
+    over_nccl("TpPp", Strategy::tp_pp, ExpertSplit::tensor),
+    over_nccl("DpEp", Strategy::dp_ep, ExpertSplit::expert),
+    over_nccl("TpEp", Strategy::tp_ep, ExpertSplit::tensor),
+    over_nccl("TpEpExpertCounted", Strategy::tp_ep, ExpertSplit::expert, WireType::f32, 0),
+    over_nccl("FusedPadded", Strategy::fused, ExpertSplit::tensor),
+    over_nccl("FusedPaddedApart", Strategy::fused, ExpertSplit::expert, WireType::bf16, 256 << 10, 0),
+    over_nccl("FusedCounted", Strategy::fused, ExpertSplit::expert, WireType::int8, 0),
+    over_nccl("FusedCountedApart", Strategy::fused, ExpertSplit::tensor, WireType::f32, 0, 0),
+};
+#else
+constexpr bool on_gpu = false;
 const std::vector<Variant> variants{
     {"Tp", Strategy::tp, ExpertSplit::tensor},
     {"TpPp", Strategy::tp_pp, ExpertSplit::tensor},
@@ -50,15 +77,23 @@ const std::vector<Variant> variants{
     // leave.
     {"FusedSmallChunks", Strategy::fused, ExpertSplit::tensor, WireType::f32, 1, 2},
 };
+#endif
+
+device::Stream make_stream(int n_threads) {
+    if (!on_gpu) return device::Stream(n_threads);
+    gpu_stream();  // takes this rank's GPU
+    return {n_threads, device::GpuQueue()};
+}
 
 /// One strategy on the world cut into nodes of `ranks_per_node`.
 class Layout {
   public:
     Layout(const Variant& variant, const MoeCase& moe, int ranks_per_node)
         : topology_(make_topology(ranks_per_node)),
-          stream_(variant.n_threads),
+          stream_(make_stream(variant.n_threads)),
           share_(
               make_weights(moe, place_experts(variant.strategy, variant.split, topology_, moe.num_experts))),
+          weights_(place_weights(share_, stream_, memory_)),
           exchange_(make_exchange(variant.strategy, {.topology = topology_,
                                                      .stream = stream_,
                                                      .timer = timer_,
@@ -67,14 +102,16 @@ class Layout {
                                                      .expert_split = variant.split,
                                                      .wire_type = variant.wire_type,
                                                      .chunk_bytes = variant.chunk_bytes,
-                                                     .max_chunks_under_way = variant.max_chunks_under_way})) {
-    }
+                                                     .max_chunks_under_way = variant.max_chunks_under_way,
+                                                     .transport = variant.transport,
+                                                     .padded_bytes = variant.padded_bytes,
+                                                     .split_rows_per_expert = variant.split_rows})) {}
 
     const Topology& topology() const { return topology_; }
     Exchange& exchange() { return *exchange_; }
     Rows run(const MoeCase& moe, const Ownership& ownership) {
-        return run_layer(*exchange_, moe, share_.view,
-                         ownership[static_cast<size_t>(topology_.world.rank())]);
+        return run_layer(*exchange_, moe, weights_, ownership[static_cast<size_t>(topology_.world.rank())],
+                         stream_);
     }
 
   private:
@@ -82,6 +119,8 @@ class Layout {
     device::Stream stream_;
     PhaseTimer timer_;
     WeightShare share_;
+    std::vector<device::Buffer> memory_;
+    kernels::ExpertWeights weights_;
     std::unique_ptr<Exchange> exchange_;
 };
 
@@ -117,10 +156,12 @@ Ownership all_on_rank(int n_ranks, int rank, int64_t n_tokens) {
     return ownership;
 }
 
-/// The numbers of ranks a node that the world can be cut into. The fused exchange's nodes lie within a host.
+/// The numbers of ranks a node that the world can be cut into. The fused exchange's nodes lie within a host
+/// on the CPU.
 std::vector<int> node_sizes(Strategy strategy) {
     const Communicator world = Communicator::world();
-    const int n_ranks = strategy == Strategy::fused ? world.split_shared_memory().size() : world.size();
+    const int n_ranks =
+        strategy == Strategy::fused && !on_gpu ? world.split_shared_memory().size() : world.size();
     std::vector<int> all;
     for (int p = 1; p <= n_ranks; ++p) {
         if (world.size() % p == 0) all.push_back(p);
@@ -130,6 +171,9 @@ std::vector<int> node_sizes(Strategy strategy) {
 
 class Exchanges : public testing::TestWithParam<Variant> {
   protected:
+    void SetUp() override {
+        if (on_gpu && !why_no_gpu_a_rank().empty()) GTEST_SKIP() << why_no_gpu_a_rank();
+    }
     static void TearDownTestSuite() { layouts.clear(); }
     static inline Layouts layouts;
     int n_ranks = Communicator::world().size();
@@ -253,6 +297,59 @@ std::string name_of(const testing::TestParamInfo<Variant>& info) {
 }
 INSTANTIATE_TEST_SUITE_P(All, Exchanges, testing::ValuesIn(variants), name_of);
 
+#if defined(MIXSERVE_ON_GPU)
+
+TEST(NcclExchange, HasTheBitsOfTheHosts) {
+    MIXSERVE_NEEDS_GPU_A_RANK();
+    // Rows, products and the order of sums are the same; only the way between the ranks is another.
+    MoeCase moe;
+    moe.route = [moe](int64_t token) { return route_skewed(moe, token); };
+    const int n_ranks = Communicator::world().size();
+    for (const WireType wire : {WireType::f32, WireType::bf16, WireType::int8}) {
+        for (const int p : node_sizes(Strategy::fused)) {
+            Variant variant = over_nccl("", Strategy::fused, ExpertSplit::tensor, wire);
+            Layout nccl(variant, moe, p);
+            variant.transport = GpuTransport::host;
+            Layout host(variant, moe, p);
+            const Ownership ownership = round_robin(n_ranks, 21);
+            EXPECT_TRUE(nccl.run(moe, ownership) == host.run(moe, ownership))
+                << p << " ranks a node, " << name(wire);
+        }
+    }
+}
+
+TEST(NcclExchange, CountsWhatItSends) {
+    MIXSERVE_NEEDS_GPU_A_RANK();
+    MoeCase moe;
+    moe.k = 3;
+    moe.route = [moe](int64_t) { return route_fixed(moe, 4); };  // experts 4, 5 and 6: the second half's
+    for (const int64_t padded_bytes : {0, 1 << 20}) {
+        Layout layout(over_nccl("", Strategy::fused, ExpertSplit::tensor, WireType::f32, padded_bytes), moe,
+                      1);
+        layout.run(moe, round_robin(layout.topology().world.size(), 8));
+        std::vector<int64_t> bytes{layout.exchange().internode_bytes_sent()};
+        layout.topology().world.all_reduce(bytes, ReduceOp::sum);
+        if (layout.topology().n_nodes == 1) {
+            EXPECT_EQ(bytes[0], 0);
+        }
+        // The 4 tokens of node 0 cross, 24 values and 3 experts with their weights to a multiple of 16, and
+        // their sums come back; padded, as many of node 1's do the same.
+        if (layout.topology().n_nodes == 2) {
+            EXPECT_EQ(bytes[0], (padded_bytes == 0 ? 1 : 2) * 4 * (128 + 96));
+        }
+    }
+}
+
+TEST(NcclExchange, WantsToBeToldOfAStep) {
+    MIXSERVE_NEEDS_GPU_A_RANK();
+    if (Communicator::world().size() == 1) return;  // it exchanges nothing
+    MoeCase moe;
+    Layout layout(over_nccl("", Strategy::fused, ExpertSplit::tensor), moe, 1);
+    EXPECT_THROW(layout.exchange().forward(nullptr, {0, 2, {}, {}}, {}, nullptr), Error);
+}
+
+#else
+
 TEST(FusedExchange, SumsOfOneExpertHaveTheBitsOfThePlainExchange) {
     // With one expert a token, and weights that round nothing, both add the same partial sums in the same
     // order.
@@ -323,6 +420,8 @@ TEST(ExchangeBytes, OneCopyAnExpertCrossesBothWays) {
         EXPECT_EQ(bytes[0], 4 * 2 * (2 * 24 * 4 + 4));
     }
 }
+
+#endif
 
 TEST(RelativeError, RejectsWhatIsNotANumber) {
     const float nan = std::numeric_limits<float>::quiet_NaN();

@@ -124,7 +124,7 @@ TEST_P(ManyLayers, InARowAreRightAndLeaveNothingOpen) {
         const double tolerance = variant.wire_type == WireType::f32 ? 2e-5 : 6e-2;
         for (int layer = 0; layer < variant.n_layers; ++layer) {
             for (const auto& [token, row] :
-                 run_layer(*exchange, moe, share.view, tokens_of(layer, topology.world.rank()))) {
+                 run_layer(*exchange, moe, share.view, tokens_of(layer, topology.world.rank()), stream)) {
                 if (token % 11 != 0) continue;
                 const double error = relative_error(row, reference_row(moe, token));
                 EXPECT_TRUE(error <= tolerance) << "layer " << layer << ", token " << token << ": " << error;

@@ -11,8 +11,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <exception>
 #include <map>
 #include <set>
+#include <thread>
 #include <utility>
 
 #include "base/error.h"
@@ -131,43 +133,77 @@ std::map<void*, size_t>& sizes() {
 
 /// What a queue's handle() points to.
 struct WorkQueue {
-    std::deque<std::function<void()>> work;
+    std::deque<std::function<bool()>> work;  // false: it waits for others, and is to be called again
     uint64_t n_enqueued = 0;
     uint64_t n_done = 0;
+    bool is_inside = false;
 
     WorkQueue() { all().insert(this); }
     ~WorkQueue() {
-        run_until(n_enqueued);
+        // A rank that fails does not wait for others.
+        if (std::uncaught_exceptions() == 0) run_until(n_enqueued);
         all().erase(this);
     }
     WorkQueue(const WorkQueue&) = delete;
     WorkQueue& operator=(const WorkQueue&) = delete;
 
     void add(std::function<void()> item) {
+        add_waiting([run = std::move(item)] {
+            run();
+            return true;
+        });
+    }
+    void add_waiting(std::function<bool()> item) {
         work.push_back(std::move(item));
         ++n_enqueued;
     }
+
+    /// Whether the first item has ended now.
+    bool advance() {
+        if (is_inside || work.empty()) return false;
+        is_inside = true;
+        const bool has_ended = work.front()();
+        is_inside = false;
+        if (!has_ended) return false;
+        work.pop_front();
+        ++n_done;
+        return true;
+    }
+    /// The other queues run only while this one waits for somebody: at the latest allowed moment.
     void run_until(uint64_t n) {
         if (n_done >= n) return;
         const Arena::Access access(arena());
         while (n_done < n) {
-            const std::function<void()> item = std::move(work.front());
-            work.pop_front();
-            ++n_done;
-            item();
+            if (!advance() && !advance_others()) std::this_thread::yield();
         }
+    }
+    bool advance_others() {
+        bool any = false;
+        for (WorkQueue* queue : all())
+            any = (queue != this && queue->advance()) || any;
+        return any;
     }
 
     static std::set<WorkQueue*>& all() {
         static auto& queues = *new std::set<WorkQueue*>;
         return queues;
     }
+    static void run_all() {
+        for (WorkQueue* queue : all())
+            queue->run_until(queue->n_enqueued);
+    }
 };
 
 struct GpuQueue::Impl : WorkQueue {};
 
 GpuSurvey survey_gpus() {
-    return {{{"emulated GPU", "00", 90, 4, int64_t{64} << 30, int64_t{50} << 20}}, ""};
+    // One, or as many as tests ask for: then each rank of a host has its own, and may use NCCL's border.
+    const char* n_gpus = std::getenv("MIXSERVE_EMULATED_GPUS");
+    GpuSurvey survey;
+    for (int i = 0; i < (n_gpus == nullptr ? 1 : std::atoi(n_gpus)); ++i)
+        survey.gpus.push_back(
+            {"emulated GPU", fmt::format("{:02}", i), 90, 4, int64_t{64} << 30, int64_t{50} << 20});
+    return survey;
 }
 bool built_with_cuda() {
     return true;
@@ -195,8 +231,7 @@ void* gpu_allocate(size_t n_bytes, Memory memory) {
 }
 
 void gpu_free(void* data, Memory memory) noexcept {
-    for (WorkQueue* queue : WorkQueue::all())
-        queue->run_until(queue->n_enqueued);  // freeing waits for the device
+    WorkQueue::run_all();  // freeing waits for the device
     if (memory == Memory::pinned) {
         pinned().erase(static_cast<std::byte*>(data));
         std::free(data);
@@ -271,8 +306,11 @@ void GpuEvent::wait() {
         impl_->queue->run_until(impl_->place);
 }
 void GpuEvent::hold_back(GpuQueue& queue) const {
-    static_cast<WorkQueue*>(queue.handle())->add([event = *impl_] {
-        if (event.queue != nullptr) event.queue->run_until(event.place);
+    static_cast<WorkQueue*>(queue.handle())->add_waiting([event = *impl_] {
+        if (event.queue == nullptr || !WorkQueue::all().contains(event.queue)) return true;
+        while (event.queue->n_done < event.place && event.queue->advance()) {
+        }
+        return event.queue->n_done >= event.place;
     });
 }
 double GpuEvent::seconds_since(const GpuEvent&) const {
@@ -285,6 +323,14 @@ namespace mixserve::emulator {
 
 void enqueue_work(device::GpuQueue& queue, std::function<void()> work) {
     static_cast<device::WorkQueue*>(queue.handle())->add(std::move(work));
+}
+
+void enqueue_waiting_work(device::GpuQueue& queue, std::function<bool()> work) {
+    static_cast<device::WorkQueue*>(queue.handle())->add_waiting(std::move(work));
+}
+
+void run_all_queues() {
+    device::WorkQueue::run_all();
 }
 
 }  // namespace mixserve::emulator

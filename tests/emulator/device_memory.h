@@ -10,4 +10,11 @@ namespace mixserve::emulator {
 /// waits.
 void enqueue_work(device::GpuQueue& queue, std::function<void()> work);
 
+/// The same for work that waits for others: while it returns false it has not ended, what follows in its
+/// queue waits, and the other queues go on meanwhile, as they do on a GPU.
+void enqueue_waiting_work(device::GpuQueue& queue, std::function<bool()> work);
+
+/// Until nothing is left in any queue.
+void run_all_queues();
+
 }  // namespace mixserve::emulator

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <vector>
 
+#include "comm/gpu_communicator.h"
 #include "device/gpu.h"
 #include "engine/golden_check.h"
 #include "support/test_support.h"
@@ -10,7 +11,8 @@
 namespace mixserve {
 namespace {
 
-// The goldens with --backend cuda: on a GPU, which all ranks share, or on the emulator.
+// The goldens with --backend cuda: on GPUs or on the emulator; over NCCL where each rank has one, else all
+// share the first.
 
 bool has_gpu() {
     return !device::survey_gpus().gpus.empty();
@@ -26,6 +28,9 @@ test::LayoutChoice on_gpu(std::vector<Strategy> strategies) {
     test::LayoutChoice choice;
     choice.backend = device::Backend::cuda;
     choice.strategies = std::move(strategies);
+    const auto n_ranks = static_cast<size_t>(comm::Communicator::world().size());
+    if (n_ranks > 1 && device::survey_gpus().gpus.size() >= n_ranks && comm::why_no_nccl().empty())
+        choice.gpu_transport = comm::GpuTransport::nccl;
     if (comm::Communicator::world().size() == 1) choice.strategies.resize(1);
     return choice;
 }

@@ -58,7 +58,12 @@ void for_each_layout(const ConvertedModel& converted, const LayoutChoice& choice
             engine::ParallelOptions options;
             options.strategy = strategy;
             options.backend = choice.backend;
-            options.ranks_on_gpu = world;
+            options.gpu_transport = choice.gpu_transport;
+            if (choice.gpu_transport == comm::GpuTransport::nccl) {
+                options.gpu = comm::Communicator::world().rank();
+            } else {
+                options.ranks_on_gpu = world;
+            }
             options.max_model_len = choice.max_model_len;
             options.max_num_seqs = 16;
             options.kv_cache_bytes = int64_t{64} << 20;

@@ -28,7 +28,9 @@ struct LayoutChoice {
     std::vector<comm::Strategy> strategies = {comm::Strategy::tp_ep, comm::Strategy::fused,
                                               comm::Strategy::dp_ep, comm::Strategy::tp,
                                               comm::Strategy::tp_pp};
-    device::Backend backend = device::Backend::cpu;  // on a GPU, all ranks share the first
+    device::Backend backend = device::Backend::cpu;
+    /// With NCCL each rank takes a GPU of its own; else all share the first.
+    comm::GpuTransport gpu_transport = comm::GpuTransport::host;
     int64_t max_model_len = 256;
     /// make_goldens.py casts whole modules to bf16 and back, rotary buffers included; the sample model's
     /// golden does not.

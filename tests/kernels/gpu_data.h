@@ -6,16 +6,19 @@
 #include <span>
 #include <vector>
 
+#include "comm/communicator.h"
 #include "device/buffer.h"
 #include "device/gpu.h"
 #include "device/stream.h"
 
 namespace mixserve::test {
 
-/// A stream on the GPU at hand; made once, since a process has one GPU.
+/// A stream on the GPU at hand; made once, since a process has one GPU. Ranks take the GPUs in turn.
 inline device::Stream& gpu_stream() {
     static device::Stream stream = [] {
-        device::use_gpu(0);
+        const auto n_gpus = static_cast<int>(device::survey_gpus().gpus.size());
+        const int rank = comm::Runtime::initialized() ? comm::Communicator::world().rank() : 0;
+        device::use_gpu(rank % n_gpus);
         return device::Stream(1, device::GpuQueue());
     }();
     return stream;

@@ -1,9 +1,9 @@
-foreach(kernel linear experts attention elementwise)
+foreach(kernel linear experts attention elementwise wire)
     mixserve_test(kernels/test_${kernel} LIBRARIES hwy::hwy)
 endforeach()
 
 # The GPU's kernels: on a GPU where there is one (else every test is skipped, with the reason), and on the emulator.
-set(gpu_tests test_gpu_elementwise.cpp test_gpu_products.cpp test_gpu_attention.cpp)
+set(gpu_tests test_gpu_elementwise.cpp test_gpu_products.cpp test_gpu_attention.cpp test_gpu_packing.cpp)
 list(TRANSFORM gpu_tests PREPEND ${CMAKE_CURRENT_LIST_DIR}/)
 foreach(on gpu emulator)
     add_executable(kernels_test_on_${on} ${gpu_tests})

@@ -1,4 +1,4 @@
-#include "comm/wire.h"
+#include "kernels/wire.h"
 
 #include <algorithm>
 #include <bit>
@@ -8,7 +8,7 @@
 
 #include "base/bytes.h"
 
-namespace mixserve::comm {
+namespace mixserve::kernels {
 namespace {
 
 // As f32_to_bf16, without a branch for NaN, so that it vectorises: a NaN keeps its top bits, with the quiet
@@ -117,4 +117,4 @@ void decode_rows(WireType type, const std::byte* wire, int64_t n_rows, int64_t h
         decode(wire + r * row_bytes, hidden_size, rows + r * hidden_size);
 }
 
-}  // namespace mixserve::comm
+}  // namespace mixserve::kernels

@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "base/dtype.h"
-#include "comm/wire.h"
+#include "kernels/wire.h"
 
-namespace mixserve::comm {
+namespace mixserve::kernels {
 namespace {
 
 std::vector<float> through_the_wire(WireType type, const std::vector<float>& rows, int64_t hidden_size) {
@@ -85,4 +85,4 @@ TEST(Wire, NamesAreReadBack) {
 }
 
 }  // namespace
-}  // namespace mixserve::comm
+}  // namespace mixserve::kernels
