@@ -64,4 +64,12 @@ void route_top_k(const float* logits, int64_t n_rows, int64_t n_experts, int64_t
     });
 }
 
+void count_choices(const int32_t* experts, int64_t n, int64_t n_experts, int64_t* counts,
+                   device::Stream& stream) {
+    if (stream.gpu() != nullptr) return cuda::count_choices(experts, n, n_experts, counts, stream);
+    for (int64_t i = 0; i < n; ++i) {
+        if (experts[i] >= 0 && experts[i] < n_experts) ++counts[experts[i]];
+    }
+}
+
 }  // namespace mixserve::kernels

@@ -20,4 +20,8 @@ void router_logits(const float* x, int64_t n_rows, const Weight& router, float* 
 void route_top_k(const float* logits, int64_t n_rows, int64_t n_experts, int64_t k, bool renormalize,
                  int32_t* experts, float* weights, device::Stream& stream);
 
+/// counts[e] += how often e is among experts [n]; entries outside of [0, n_experts) are not counted.
+void count_choices(const int32_t* experts, int64_t n, int64_t n_experts, int64_t* counts,
+                   device::Stream& stream);
+
 }  // namespace mixserve::kernels

@@ -52,6 +52,9 @@ void gather_rows(const float*, int64_t, const int32_t*, int64_t, float*, device:
 void route_top_k(const float*, int64_t, int64_t, int64_t, bool, int32_t*, float*, device::Stream&) {
     fail_absent();
 }
+void count_choices(const int32_t*, int64_t, int64_t, int64_t*, device::Stream&) {
+    fail_absent();
+}
 void linear(const float*, int64_t, int64_t, const Weight&, const float*, float*, int64_t, bool,
             device::Stream&) {
     fail_absent();

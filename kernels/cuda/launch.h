@@ -36,6 +36,9 @@ void route_top_k(const float* logits, int64_t n_rows, int64_t n_experts, int64_t
                  int32_t* experts, float* weights, device::Stream& stream);
 
 /// With `exact`, x keeps 16 bits of mantissa in products with 16-bit weights whatever the number of rows.
+void count_choices(const int32_t* experts, int64_t n, int64_t n_experts, int64_t* counts,
+                   device::Stream& stream);
+
 void linear(const float* x, int64_t x_stride, int64_t n_rows, const Weight& weight, const float* bias,
             float* y, int64_t y_stride, bool exact, device::Stream& stream);
 

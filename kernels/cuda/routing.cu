@@ -159,6 +159,13 @@ __global__ void sum_kernel(const float* parts, const int32_t* places, int k, int
     }
 }
 
+// A thread an entry. Sums of integers are the same in any order.
+__global__ void count_choices_kernel(const int32_t* experts, int64_t n, int64_t n_experts,
+                                     unsigned long long* counts) {
+    const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (i < n && experts[i] >= 0 && experts[i] < n_experts) atomicAdd(counts + experts[i], 1ULL);
+}
+
 /// Cuts device scratch into arrays, each at a multiple of 256 bytes.
 class Cutter {
   public:
@@ -181,6 +188,12 @@ void route_top_k(const float* logits, int64_t n_rows, int64_t n_experts, int64_t
     launch("route_top_k", *stream.gpu(),
            dim3(static_cast<unsigned>(ceil_div(n_rows * warp_size, router_threads))), router_threads, 0,
            route_kernel, logits, n_rows, n_experts, k, renormalize, experts, weights);
+}
+
+void count_choices(const int32_t* experts, int64_t n, int64_t n_experts, int64_t* counts,
+                   device::Stream& stream) {
+    launch("count_choices", *stream.gpu(), dim3(static_cast<unsigned>(ceil_div(n, sum_threads))), sum_threads,
+           0, count_choices_kernel, experts, n, n_experts, reinterpret_cast<unsigned long long*>(counts));
 }
 
 SortedEntries sort_entries(const ChosenExperts& chosen, int64_t n_rows, int64_t n_experts, int64_t tile_rows,

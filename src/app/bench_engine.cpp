@@ -64,14 +64,9 @@ model::Batch make_batch(const BenchStep& step, const engine::RankModel& model, u
 
 /// Experts of each layer that a step uses, over all ranks: [layers, num_experts], 0 or more.
 std::vector<int64_t> experts_used(engine::RankModel& model, const BenchStep& step, uint32_t seed) {
-    const model::ModelConfig& config = model.config();
-    std::vector<int64_t> used(static_cast<size_t>(config.num_hidden_layers * config.num_experts));
-    model.observe_router([&](int64_t layer, std::span<const int32_t> experts, int64_t) {
-        for (const int32_t e : experts)
-            ++used[static_cast<size_t>(layer * config.num_experts + e)];
-    });
+    model.take_expert_counts();
     model.step(make_batch(step, model, seed), [](const model::LogitsTile&) {});
-    model.observe_router({});
+    std::vector<int64_t> used = model.take_expert_counts();
     model.topology().world.all_reduce(std::span<int64_t>(used), comm::ReduceOp::sum);
     return used;
 }

@@ -38,7 +38,7 @@ Engine::Engine(RankModel& model, const SchedulerLimits& limits, const ServeConte
       group_(world_serves_together(model) ? model.topology().world : model.topology().node),
       feed_(leaders_, root),
       stop_notice_(model.topology().world),
-      recorder_(model.topology().world, model.config(), sink, tracing),
+      recorder_(model.topology().world, sink, tracing, [&model] { return model.take_expert_counts(); }),
       limits_(with_depth(limits, model)),
       pool_(model.n_kv_blocks(), model.options().kv_block_size),
       scheduler_(limits_, pool_),
@@ -156,11 +156,7 @@ int Engine::run() {
     model_.topology().world.barrier();  // the clocks of a trace begin together
     model_.timer().take();
     model_.timer().take_spans();
-    const model::RouterObserver observer = model_.router_observer();
-    model_.observe_router([&](int64_t layer, std::span<const int32_t> experts, int64_t first_token) {
-        recorder_.count_experts(layer, experts);
-        if (observer) observer(layer, experts, first_token);
-    });
+    model_.take_expert_counts();  // what was counted before belongs to nobody
     while (true) {
         const double begin_s = now_s();
         heartbeat.at_step(n_steps_);
@@ -177,7 +173,6 @@ int Engine::run() {
         recorder_.record(sample, model_.timer().take_spans());
     }
     recorder_.flush();
-    model_.observe_router(observer);
     stop_notice_.settle();
     int64_t signal[] = {stop_signal_};
     model_.topology().world.all_reduce(std::span<int64_t>(signal), comm::ReduceOp::max);

@@ -16,6 +16,11 @@ device::Stream make_stream(const ParallelOptions& options) {
     return {options.n_threads, device::GpuQueue()};
 }
 
+void clear(device::Buffer& buffer, device::Stream& stream) {
+    if (stream.gpu() != nullptr) return stream.gpu()->clear(buffer.data(), buffer.size());
+    std::fill_n(buffer.data(), buffer.size(), std::byte{0});
+}
+
 /// Bytes of what is free that a rank may take for its cache; the rest is for activations (and on the host,
 /// the page cache).
 int64_t share_of_free_memory(const comm::Topology& topology, const ParallelOptions& options) {
@@ -96,13 +101,17 @@ RankModel::RankModel(const model::ModelConfig& config, const comm::Topology& top
     if (stream_.gpu() != nullptr) {
         // Benchmarks attend to positions that nobody wrote.
         for (device::Buffer& layer : kv_cache_.storage)
-            stream_.gpu()->clear(layer.data(), layer.size());
+            clear(layer, stream_);
     }
     if (options.strategy == comm::Strategy::tp_pp && topology.n_nodes > 1) {
         link_ = std::make_unique<comm::PipelineLink>(topology);
     }
-    context_ = std::make_unique<model::PassContext>(model::PassContext{
-        config_, layout_, weights_, rope_, kv_cache_, *group_, *exchange_, stream_, timer_});
+    const auto n_counts = static_cast<size_t>(config_.num_hidden_layers * config_.num_experts);
+    expert_counts_ = device::Buffer(n_counts * sizeof(int64_t), stream_.memory());
+    clear(expert_counts_, stream_);
+    context_ = std::make_unique<model::PassContext>(
+        model::PassContext{config_, layout_, weights_, rope_, kv_cache_, *group_, *exchange_, stream_, timer_,
+                           expert_counts_.as<int64_t>().data()});
     warm_up();
 }
 
@@ -115,6 +124,18 @@ void RankModel::warm_up() {
     if (layer == weights_.layers.end()) return;
     exchange_->begin_step(0);
     exchange_->forward(nullptr, {0, config_.num_experts_per_tok, {}, {}}, layer->experts.weights, nullptr);
+}
+
+std::vector<int64_t> RankModel::take_expert_counts() {
+    std::vector<int64_t> counts(expert_counts_.as<int64_t>().size());
+    if (stream_.gpu() != nullptr) {
+        stream_.gpu()->copy_out(counts.data(), expert_counts_.data(), expert_counts_.size());
+        stream_.gpu()->synchronize();
+    } else {
+        std::copy_n(expert_counts_.as<int64_t>().data(), counts.size(), counts.data());
+    }
+    clear(expert_counts_, stream_);
+    return counts;
 }
 
 void RankModel::step(model::Batch batch, const std::function<void(const model::LogitsTile&)>& use) {

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "base/phase.h"
 #include "comm/exchange.h"
@@ -60,7 +61,9 @@ class RankModel {
     comm::Exchange& exchange() { return *exchange_; }
     device::Stream& stream() { return stream_; }
     void observe_router(model::RouterObserver observer) { context_->observe_router = std::move(observer); }
-    const model::RouterObserver& router_observer() const { return context_->observe_router; }
+    /// [num_hidden_layers, num_experts]: how often the router has chosen an expert for this rank's tokens
+    /// since this was last called. With a GPU, waits for it.
+    std::vector<int64_t> take_expert_counts();
 
     /// Steps between a batch's step() and the call that brings its logits: the stages of the pipeline,
     /// else 1.
@@ -89,6 +92,7 @@ class RankModel {
     model::Weights weights_;
     model::PlacedRopeTable rope_;
     model::KvCache kv_cache_;
+    device::Buffer expert_counts_;  // [num_hidden_layers, num_experts] of int64
     std::unique_ptr<model::PassContext> context_;
     model::Activations activations_;
     std::unique_ptr<comm::PipelineLink> link_;  // with tp-pp over several nodes

@@ -6,19 +6,9 @@
 
 namespace mixserve::engine {
 
-StepRecorder::StepRecorder(const comm::Communicator& world, const model::ModelConfig& config, StepSink* sink,
-                           bool tracing)
-    : world_(world),
-      sink_(sink),
-      tracing_(tracing),
-      num_experts_(config.num_experts),
-      expert_counts_(static_cast<size_t>(config.num_hidden_layers * config.num_experts)) {}
-
-void StepRecorder::count_experts(int64_t layer, std::span<const int32_t> experts) {
-    int64_t* counts = expert_counts_.data() + layer * num_experts_;
-    for (const int32_t expert : experts)
-        ++counts[expert];
-}
+StepRecorder::StepRecorder(const comm::Communicator& world, StepSink* sink, bool tracing,
+                           std::function<std::vector<int64_t>()> take_expert_counts)
+    : world_(world), sink_(sink), tracing_(tracing), take_expert_counts_(std::move(take_expert_counts)) {}
 
 void StepRecorder::record(const StepSample& sample, std::vector<TraceSpan> spans) {
     samples_.push_back(sample);
@@ -32,8 +22,7 @@ void StepRecorder::flush() {
     out.put_array(std::exchange(samples_, {}));
     out.put_array(std::exchange(spans_, {}));
     const std::vector<std::vector<std::byte>> messages = world_.gather(out.bytes(), 0);
-    std::vector<int64_t> expert_counts = std::exchange(expert_counts_, {});
-    expert_counts_.resize(expert_counts.size());
+    std::vector<int64_t> expert_counts = take_expert_counts_();
     world_.all_reduce(std::span<int64_t>(expert_counts), comm::ReduceOp::sum);
     if (sink_ == nullptr) return;
 

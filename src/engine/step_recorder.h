@@ -8,7 +8,6 @@
 
 #include "base/phase.h"
 #include "comm/communicator.h"
-#include "model/config.h"
 
 namespace mixserve::engine {
 
@@ -41,12 +40,11 @@ class StepSink {
 /// waits for no message of the log.
 class StepRecorder {
   public:
-    /// `sink` is null but on world rank 0. Both borrowed.
-    StepRecorder(const comm::Communicator& world, const model::ModelConfig& config, StepSink* sink,
-                 bool tracing);
+    /// `sink` is null but on world rank 0. Both borrowed. `take_expert_counts`: RankModel's, or its like;
+    /// asked at every flush.
+    StepRecorder(const comm::Communicator& world, StepSink* sink, bool tracing,
+                 std::function<std::vector<int64_t>()> take_expert_counts);
 
-    /// Counts what the router chose for this rank's tokens.
-    void count_experts(int64_t layer, std::span<const int32_t> experts);
     /// Called by every rank after every step; every 64th is collective.
     void record(const StepSample& sample, std::vector<TraceSpan> spans);
     /// Collective.
@@ -58,8 +56,7 @@ class StepRecorder {
     bool tracing_;
     std::vector<StepSample> samples_;
     std::vector<TraceSpan> spans_;
-    int64_t num_experts_;
-    std::vector<int64_t> expert_counts_;  // [layers, num_experts], since the last flush
+    std::function<std::vector<int64_t>()> take_expert_counts_;
 };
 
 }  // namespace mixserve::engine

@@ -175,6 +175,10 @@ void Pass::experts(const LayerWeights& layer) {
                              c_.stream);
     }
     const auto n_choices = static_cast<size_t>(n * k);
+    if (c_.expert_counts != nullptr) {
+        kernels::count_choices(ids, n * k, config.num_experts,
+                               c_.expert_counts + layer.index * config.num_experts, c_.stream);
+    }
     if (c_.observe_router) show_router(layer.index, {ids, n_choices});
     c_.exchange.forward(normed, {n, k, {ids, n_choices}, {weights, n_choices}}, layer.experts.weights,
                         floats(a_.moe, n * config.hidden_size));

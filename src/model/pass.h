@@ -19,7 +19,7 @@
 namespace mixserve::model {
 
 /// Sees what the router chose for the owned tokens of a layer: experts [n_tokens, k], best first. For tests
-/// and studies.
+/// and studies: with a GPU, every layer waits for it.
 using RouterObserver =
     std::function<void(int64_t layer, std::span<const int32_t> experts, int64_t first_token)>;
 
@@ -35,6 +35,8 @@ struct PassContext {
     device::Stream& stream;
     PhaseTimer& timer;
     RouterObserver observe_router = {};
+    int64_t* expert_counts = nullptr;  // [num_hidden_layers, num_experts] in the stream's memory: what the
+                                       // router chose for owned tokens is added; null: not counted
 };
 
 /// Activations of one rank, kept between steps. T: tokens of the batch; T/p: those that this rank owns.

@@ -38,6 +38,9 @@ tokens() { jq -c '[.id, .token_ids]' "$1/generations.jsonl" | sort; }
 grep -q "computing on emulated GPU" "$work/log" || fail "the GPU is not named: $(cat "$work/log")"
 [ "$(jq -r .options.backend "$work/gpu/run.json")" = cuda ] || fail "run.json does not say cuda"
 diff <(tokens "$work/cpu") <(tokens "$work/gpu") || fail "other tokens on the GPU"
+load() { jq -c .expert_load "$1/summary.json"; }
+[ "$(load "$work/cpu")" != null ] || fail "no load of the experts"
+[ "$(load "$work/cpu")" = "$(load "$work/gpu")" ] || fail "another load of the experts on the GPU: $(load "$work/gpu")"
 
 for strategy in tp-ep fused; do
     on_ranks 4 "$emulated" "${run[@]}" --backend cuda --allow-gpu-sharing --ranks-per-node 2 --strategy $strategy \

@@ -109,6 +109,19 @@ inline uint32_t __ballot_sync(uint32_t, bool predicate) {
         bits |= (mixserve::emulator::lane_value<bool>(lanes, lane) ? 1U : 0U) << lane;
     return bits;
 }
+/// Threads run one at a time.
+template <class T>
+T atomicAdd(T* at, T value) {
+    const T before = *at;
+    *at = before + value;
+    return before;
+}
+template <class T>
+T atomicMin(T* at, T value) {
+    const T before = *at;
+    *at = value < before ? value : before;
+    return before;
+}
 inline int __popc(uint32_t bits) {
     return std::popcount(bits);
 }

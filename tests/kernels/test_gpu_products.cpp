@@ -266,5 +266,21 @@ TEST(GpuRouter, ChoosesAsTheCpuDoes) {
     }
 }
 
+TEST(GpuRouter, CountsAsTheCpuDoes) {
+    MIXSERVE_NEEDS_GPU();
+    const std::vector<int32_t> experts = Routed(300, 7, 2, true).experts;
+    std::vector<int32_t> choices = experts;
+    choices[5] = -1;  // of a row that is not there
+    std::vector<int64_t> counts(7, 3);
+    const OnGpu<int32_t> gpu_choices(choices);
+    OnGpu<int64_t> gpu_counts(counts);
+    const auto n = static_cast<int64_t>(choices.size());
+    device::Stream cpu(1);
+    count_choices(choices.data(), n, 7, counts.data(), cpu);
+    count_choices(gpu_choices.data(), n, 7, gpu_counts.data(), gpu_stream());
+    EXPECT_EQ(gpu_counts.read(), counts);
+    EXPECT_EQ(std::accumulate(counts.begin(), counts.end(), int64_t{0}), 7 * 3 + n - 1);
+}
+
 }  // namespace
 }  // namespace mixserve::kernels
