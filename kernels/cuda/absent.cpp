@@ -98,6 +98,10 @@ void paged_attention(const float*, int64_t, int64_t, float, int64_t, const Atten
     fail_absent();
 }
 
+void sample_rows(const SlicedLogits&, const SamplingBatch&, RowSample*, TopToken*, device::Stream&) {
+    fail_absent();
+}
+
 bool has_library_products(const char** why) {
     if (why != nullptr) *why = "this build has no CUDA";
     return false;

@@ -9,6 +9,7 @@
 #include "kernels/experts.h"
 #include "kernels/linear.h"
 #include "kernels/packing.h"
+#include "kernels/sampling.h"
 
 /// The operations of kernels/*.h on a GPU, with the same arguments, which lie in device memory: what the
 /// public functions call when the stream has a GPU. They enqueue and return.
@@ -35,10 +36,10 @@ void gather_rows(const float* x, int64_t width, const int32_t* rows, int64_t n_r
 void route_top_k(const float* logits, int64_t n_rows, int64_t n_experts, int64_t k, bool renormalize,
                  int32_t* experts, float* weights, device::Stream& stream);
 
-/// With `exact`, x keeps 16 bits of mantissa in products with 16-bit weights whatever the number of rows.
 void count_choices(const int32_t* experts, int64_t n, int64_t n_experts, int64_t* counts,
                    device::Stream& stream);
 
+/// With `exact`, x keeps 16 bits of mantissa in products with 16-bit weights whatever the number of rows.
 void linear(const float* x, int64_t x_stride, int64_t n_rows, const Weight& weight, const float* bias,
             float* y, int64_t y_stride, bool exact, device::Stream& stream);
 
@@ -67,5 +68,8 @@ void store_kv(const float* keys, const float* values, int64_t stride, const Atte
               const KvCache& cache, device::Stream& stream);
 void paged_attention(const float* q, int64_t q_stride, int64_t n_heads, float scale, int64_t sliding_window,
                      const AttentionPlan& plan, const KvCache& cache, float* out, device::Stream& stream);
+
+void sample_rows(const SlicedLogits& logits, const SamplingBatch& batch, RowSample* out, TopToken* top,
+                 device::Stream& stream);
 
 }  // namespace mixserve::kernels::cuda

@@ -144,6 +144,7 @@ StepFigures measure(engine::RankModel& model, const BenchStep& step, int repetit
         for (int call = 0; call < model.pipeline_depth(); ++call) {  // until this batch has passed all stages
             model.step(std::exchange(batch, {}), [](const model::LogitsTile&) {});
         }
+        if (model.stream().gpu() != nullptr) model.stream().gpu()->synchronize();
         double duration[] = {now_s() - begin_s};
         world.all_reduce(std::span<double>(duration), comm::ReduceOp::max);
         if (i >= n_warm_up) seconds.push_back(duration[0]);

@@ -22,9 +22,11 @@ enum class ScratchSlot : uint8_t {
     attention,
     batch,
     staging_in,
-    staging_out
+    staging_out,
+    sampling_batch,
+    sampling_rows
 };
-inline constexpr int n_scratch_slots = 9;
+inline constexpr int n_scratch_slots = 11;
 
 /// What a rank computes with.
 enum class Backend : uint8_t { cpu, cuda };

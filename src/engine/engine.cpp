@@ -1,6 +1,7 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "base/bytes.h"
@@ -44,6 +45,7 @@ Engine::Engine(RankModel& model, const SchedulerLimits& limits, const ServeConte
       scheduler_(limits_, pool_),
       samplers_(static_cast<size_t>(model.stream().n_threads())),
       logits_(samplers_.size(), std::vector<float>(static_cast<size_t>(model.config().vocab_size))) {
+    if (model.stream().gpu() != nullptr) gpu_sampler_.emplace(model.config().vocab_size, model.stream());
     model.timer().set_tracing(tracing);
 }
 
@@ -108,16 +110,49 @@ bool Engine::next_batch(model::Batch& batch) {
 void Engine::use_logits(const model::LogitsTile& tile) {
     if (!is_leader()) return;
     const PhaseScope phase(model_.timer(), Phase::sampling);
-    const std::vector<LogitUse>& uses = in_flight_.front().uses;
-    outcomes_.resize(uses.size());
-    model_.stream().parallel_for(tile.n_rows, [&](int64_t i, int thread) {
+    outcomes_.resize(in_flight_.front().uses.size());
+    if (gpu_sampler_) return read_on_gpu(tile);
+    std::vector<int64_t> all(static_cast<size_t>(tile.n_rows()));
+    std::iota(all.begin(), all.end(), 0);
+    read_on_host(tile, all);
+}
+
+void Engine::read_on_host(const model::LogitsTile& tile, std::span<const int64_t> rows) {
+    if (rows.empty()) return;
+    tile.bring_to_host(rows);
+    const auto n_rows = static_cast<int64_t>(rows.size());
+    model_.stream().parallel_for(n_rows, [&](int64_t i, int thread) {
+        const int64_t row = rows[static_cast<size_t>(i)];
         std::vector<float>& logits = logits_[static_cast<size_t>(thread)];
-        tile.copy_row(i, logits.data());
-        const LogitUse& use = uses[static_cast<size_t>(tile.first + i)];
+        tile.copy_row(row, logits.data());
+        const LogitUse& use = in_flight_.front().uses[static_cast<size_t>(tile.first + row)];
         const ServedRequest& request = *static_cast<const ServedSequence*>(use.sequence)->owner;
-        outcomes_[static_cast<size_t>(tile.first + i)] =
+        outcomes_[static_cast<size_t>(tile.first + row)] =
             request.read(use, logits, samplers_[static_cast<size_t>(thread)]);
     });
+}
+
+/// Rows that are sampled stay on the GPU, and their tokens come with the step's last tile; rows that score a
+/// prompt come to the host.
+void Engine::read_on_gpu(const model::LogitsTile& tile) {
+    const std::vector<LogitUse>& uses = in_flight_.front().uses;
+    std::vector<int64_t> on_host;
+    for (int64_t row = 0; row < tile.n_rows(); ++row) {
+        const LogitUse& use = uses[static_cast<size_t>(tile.first + row)];
+        const ServedRequest& request = *static_cast<const ServedSequence*>(use.sequence)->owner;
+        if (use.samples && gpu_sampler_->add(request.sample_input(use), row)) {
+            on_gpu_.push_back(static_cast<size_t>(tile.first + row));
+        } else {
+            on_host.push_back(row);
+        }
+    }
+    gpu_sampler_->enqueue(tile.logits);
+    read_on_host(tile, on_host);
+    if (tile.first + tile.n_rows() < static_cast<int64_t>(uses.size())) return;
+    std::vector<Sampled> sampled = gpu_sampler_->finish();
+    for (size_t i = 0; i < sampled.size(); ++i)
+        outcomes_[on_gpu_[i]] = {std::move(sampled[i]), {}, 0};
+    on_gpu_.clear();
 }
 
 void Engine::end_step() {

@@ -3,11 +3,14 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
 #include "comm/stop_notice.h"
 #include "engine/feed.h"
+#include "engine/gpu_sampler.h"
 #include "engine/rank_model.h"
 #include "engine/sampler.h"
 #include "engine/scheduler.h"
@@ -39,6 +42,8 @@ class Engine {
     bool drain(model::Batch& batch);
     void take(std::vector<std::byte> packed);
     void use_logits(const model::LogitsTile& tile);
+    void read_on_host(const model::LogitsTile& tile, std::span<const int64_t> rows);
+    void read_on_gpu(const model::LogitsTile& tile);
     void end_step();
     void put_into_finished(ServedRequest& request);
     StepSample sample_of_step(double begin_s);
@@ -60,7 +65,9 @@ class Engine {
     std::vector<RowOutcome> outcomes_;  // of the step at hand, a logit row each
     std::vector<Sampler> samplers_;     // one a thread
     std::vector<std::vector<float>> logits_;
-    FeedStatus status_;  // of the next exchange
+    std::optional<GpuSampler> gpu_sampler_;  // with a GPU
+    std::vector<size_t> on_gpu_;             // whose outcomes it has, in its order
+    FeedStatus status_;                      // of the next exchange
     int64_t n_steps_ = 0;
     int stop_signal_ = 0;  // once the root has said so
     int n_drained_ = 0;    // steps since then

@@ -13,18 +13,22 @@ namespace {
 constexpr size_t n_lanes = 8;
 constexpr uint32_t exponent_bits = 0x7F800000;
 
-[[noreturn]] void fail_not_finite(std::span<const float> logits) {
+[[noreturn]] void fail_with_what_is_not_finite(std::span<const float> logits) {
     const auto bad =
         std::find_if(logits.begin(), logits.end(), [](float logit) { return !std::isfinite(logit); });
     const auto n =
         std::count_if(logits.begin(), logits.end(), [](float logit) { return !std::isfinite(logit); });
-    fail(
-        "{} of {} logits are not finite (the first is {} of token {}); the weights or the sums of this model "
-        "overflow",
-        n, logits.size(), *bad, bad - logits.begin());
+    fail_not_finite(n, logits.size(), *bad, bad - logits.begin());
 }
 
 }  // namespace
+
+void fail_not_finite(int64_t n_bad, size_t n_logits, float value, int64_t token) {
+    fail(
+        "{} of {} logits are not finite (the first is {} of token {}); the weights or the sums of this model "
+        "overflow",
+        n_bad, n_logits, value, token);
+}
 
 float largest_finite(std::span<const float> logits) {
     require(!logits.empty(), "there are no logits");
@@ -44,7 +48,7 @@ float largest_finite(std::span<const float> logits) {
         not_finite[0] |= std::isfinite(logits[i]) ? 0U : 1U;
     }
     if (std::any_of(not_finite.begin(), not_finite.end(), [](uint32_t bad) { return bad != 0; }))
-        fail_not_finite(logits);
+        fail_with_what_is_not_finite(logits);
     return *std::max_element(largest.begin(), largest.end());
 }
 

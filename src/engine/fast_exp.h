@@ -41,6 +41,9 @@ inline float weight_of(float logit, float largest, float scale, float lowest) {
 /// Error when one is NaN or infinite, or there is none.
 float largest_finite(std::span<const float> logits);
 
+/// Says so of `n_bad` of `n_logits` logits, the first of them `value`, of `token`.
+[[noreturn]] void fail_not_finite(int64_t n_bad, size_t n_logits, float value, int64_t token);
+
 /// The first of the largest.
 int32_t index_of_largest(std::span<const float> logits);
 

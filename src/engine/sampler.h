@@ -17,7 +17,7 @@ inline constexpr double greedy_temperature = 1e-5;
 
 /// One position that is to be sampled. All borrowed.
 struct SampleInput {
-    std::span<float> logits;  // [vocab_size], raw; overwritten
+    std::span<float> logits;  // [vocab_size], raw; overwritten. GpuSampler has them itself
     const io::SamplingParams& params;
     const TokenCounts* counts = nullptr;  // needed with has_penalties(params)
     std::span<const int32_t> banned{};    // must not come (while fewer than min_tokens have)

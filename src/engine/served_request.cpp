@@ -62,15 +62,21 @@ ServedRequest::ServedRequest(PreparedRequest prepared, const ServeContext& conte
     }
 }
 
+SampleInput ServedRequest::sample_input(const LogitUse& use) const {
+    const ServedSequence& sequence = served(use);
+    const SequenceOutput& output = *sequence.output;
+    const DrawKey key{request_.sampling.seed.value_or(context_.seed), io::request_hash(request_.id),
+                      sequence.sample, static_cast<uint32_t>(output.n_tokens())};
+    return {{}, request_.sampling, sequence.counts ? &*sequence.counts : nullptr, output.banned(), key};
+}
+
 RowOutcome ServedRequest::read(const LogitUse& use, std::span<float> logits, Sampler& sampler) const {
     const ServedSequence& sequence = served(use);
     RowOutcome outcome;
     if (use.samples) {
-        const SequenceOutput& output = *sequence.output;
-        const DrawKey key{request_.sampling.seed.value_or(context_.seed), io::request_hash(request_.id),
-                          sequence.sample, static_cast<uint32_t>(output.n_tokens())};
-        outcome.sampled = sampler.sample(
-            {logits, request_.sampling, sequence.counts ? &*sequence.counts : nullptr, output.banned(), key});
+        SampleInput input = sample_input(use);
+        input.logits = logits;
+        outcome.sampled = sampler.sample(input);
         return outcome;
     }
     const int32_t next = sequence.tokens[static_cast<size_t>(use.position + 1)];

@@ -63,6 +63,8 @@ class ServedRequest {
 
     std::span<const std::unique_ptr<ServedSequence>> sequences() const { return sequences_; }
 
+    /// How the token of a row that samples is drawn; without its logits.
+    SampleInput sample_input(const LogitUse& use) const;
     /// Reads a row of logits [vocab_size], which is overwritten. Changes nothing: rows of a step may be read
     /// at once.
     RowOutcome read(const LogitUse& use, std::span<float> logits, Sampler& sampler) const;

@@ -3,8 +3,10 @@
 #include <cstdint>
 #include <span>
 #include <unordered_map>
+#include <vector>
 
 #include "io/sampling_params.h"
+#include "kernels/sampling.h"
 
 namespace mixserve::engine {
 
@@ -17,6 +19,9 @@ class TokenCounts {
     /// Repetition penalty over prompt and output, then frequency and presence penalties over the output, as
     /// vLLM orders them. Ids outside of `logits` are an Error.
     void penalise(std::span<float> logits, const io::SamplingParams& params) const;
+
+    /// What penalise() would change, for the GPU; likewise.
+    void list(size_t vocab_size, std::vector<kernels::PenalisedToken>& tokens) const;
 
   private:
     std::unordered_map<int32_t, int64_t> n_output_;  // of prompt and output tokens; 0: only in the prompt

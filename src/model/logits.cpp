@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <numeric>
+#include <vector>
 
 #include "kernels/elementwise.h"
 #include "model/pass.h"
@@ -6,22 +8,40 @@
 namespace mixserve::model {
 namespace {
 
-/// A tile of logits where the host can read it.
-const float* on_the_host(const float* logits, int64_t n, Activations& a, device::Stream& stream) {
-    if (stream.gpu() == nullptr) return logits;
-    const size_t n_bytes = static_cast<size_t>(n) * sizeof(float);
-    a.logits.reserve(n_bytes, device::Memory::pinned);
-    stream.gpu()->copy_out(a.logits.data(), logits, n_bytes);
-    stream.gpu()->synchronize();
-    return a.logits.as<float>().data();
+/// Bytes of logits that are computed at a time. On a GPU alone they are not gathered, and each time costs a
+/// reading of the head's weights: there, room for 256 rows of the largest vocabularies.
+int64_t tile_bytes(const PassContext& c) {
+    constexpr int64_t mib = 1 << 20;
+    return (c.stream.gpu() != nullptr && c.group.size() == 1 ? 160 : 32) * mib;
 }
 
 }  // namespace
 
+void LogitsTile::bring_to_host(std::span<const int64_t> rows) const {
+    if (stream->gpu() == nullptr) return;
+    const auto row_bytes = static_cast<size_t>(logits.slice_width) * sizeof(float);
+    staging->reserve(static_cast<size_t>(logits.n_slices * logits.n_rows) * row_bytes,
+                     device::Memory::pinned);
+    for (int64_t slice = 0; slice < logits.n_slices; ++slice) {
+        for (const int64_t row : rows) {
+            const int64_t at = (slice * logits.n_rows + row) * logits.slice_width;
+            stream->gpu()->copy_out(staging->as<float>().data() + at, logits.data + at, row_bytes);
+        }
+    }
+    stream->gpu()->synchronize();
+}
+
+void LogitsTile::bring_to_host() const {
+    std::vector<int64_t> rows(static_cast<size_t>(n_rows()));
+    std::iota(rows.begin(), rows.end(), 0);
+    bring_to_host(rows);
+}
+
 void LogitsTile::copy_row(int64_t i, float* out) const {
-    for (int64_t slice = 0; slice < n_slices; ++slice) {
-        const Range range = partition(vocab_size, n_slices, slice);
-        std::copy_n(data + (slice * n_rows + i) * slice_width, range.size(), out + range.begin);
+    const float* data = stream->gpu() != nullptr ? staging->as<float>().data() : logits.data;
+    for (int64_t slice = 0; slice < logits.n_slices; ++slice) {
+        const Range range = partition(logits.vocab_size, logits.n_slices, slice);
+        std::copy_n(data + (slice * logits.n_rows + i) * logits.slice_width, range.size(), out + range.begin);
     }
 }
 
@@ -38,12 +58,11 @@ void compute_logits(const PassContext& c, const Batch& batch, Activations& a,
                       c.stream);
     const float* normed = c.group.finish_gather();
 
-    constexpr int64_t tile_bytes = 32 << 20;
     const int64_t n_slices = c.group.size();
     const int64_t slice_width = partition(c.config.vocab_size, n_slices, 0).size();
     const int64_t n_wanted = static_cast<int64_t>(batch.logit_rows.size());
     const int64_t rows_a_tile = std::clamp<int64_t>(
-        tile_bytes / (c.config.vocab_size * static_cast<int64_t>(sizeof(float))), 1, n_wanted);
+        tile_bytes(c) / (c.config.vocab_size * static_cast<int64_t>(sizeof(float))), 1, n_wanted);
 
     // The wanted rows leave the gather buffer before the first tile is gathered into it.
     a.logit_input.reserve(static_cast<size_t>(n_wanted * hidden) * sizeof(float), c.stream.memory());
@@ -55,8 +74,8 @@ void compute_logits(const PassContext& c, const Batch& batch, Activations& a,
         float* slices = c.group.start_gather(n_slices, n * slice_width);
         kernels::linear(input + first * hidden, hidden, n, c.weights.lm_head_weight, nullptr,
                         slices + c.group.rank() * n * slice_width, slice_width, c.stream);
-        const float* all = on_the_host(c.group.finish_gather(), n_slices * n * slice_width, a, c.stream);
-        use({first, n, all, slice_width, n_slices, c.config.vocab_size});
+        const float* all = c.group.finish_gather();
+        use({first, {all, n, n_slices, slice_width, c.config.vocab_size}, &c.stream, &a.logits});
     }
 }
 

@@ -9,6 +9,7 @@
 #include "comm/tensor_group.h"
 #include "device/buffer.h"
 #include "device/stream.h"
+#include "kernels/sampling.h"
 #include "model/batch.h"
 #include "model/config.h"
 #include "model/kv_cache.h"
@@ -34,9 +35,9 @@ struct PassContext {
     comm::Exchange& exchange;
     device::Stream& stream;
     PhaseTimer& timer;
-    RouterObserver observe_router = {};
     int64_t* expert_counts = nullptr;  // [num_hidden_layers, num_experts] in the stream's memory: what the
                                        // router chose for owned tokens is added; null: not counted
+    RouterObserver observe_router = {};
 };
 
 /// Activations of one rank, kept between steps. T: tokens of the batch; T/p: those that this rank owns.
@@ -53,7 +54,7 @@ struct Activations {
     device::Buffer moe;             // [T/p, H]
     device::Buffer logit_input;     // [logit rows, H]
     device::Buffer step_numbers;    // on a GPU: the batch's tokens, positions and logit rows
-    device::Buffer logits;          // on a GPU: a tile of logits, page-locked
+    device::Buffer logits;          // on a GPU: a tile of logits that came to the host, page-locked
 };
 
 /// A batch's numbers where kernels read them.
@@ -139,12 +140,15 @@ void forward(const PassContext& context, const Batch& batch, Activations& activa
 
 /// Some rows of logits, split by vocabulary between the ranks of the group as they lie in memory.
 struct LogitsTile {
-    int64_t first = 0;  // index in Batch::logit_rows of the tile's first row
-    int64_t n_rows = 0;
-    const float* data = nullptr;  // [group size, n_rows, slice_width], in the host's memory
-    int64_t slice_width = 0;      // of the widest share
-    int64_t n_slices = 1;
-    int64_t vocab_size = 0;
+    int64_t first = 0;             // index in Batch::logit_rows of the tile's first row
+    kernels::SlicedLogits logits;  // [group size, rows, width of the widest share], in the stream's memory
+    device::Stream* stream = nullptr;
+    device::Buffer* staging = nullptr;  // for what comes to the host, as it lies in the stream's memory
+
+    int64_t n_rows() const { return logits.n_rows; }
+    /// Makes these rows of the tile ready for copy_row(). They are, on the CPU; with a GPU, waits for them.
+    void bring_to_host(std::span<const int64_t> rows) const;
+    void bring_to_host() const;
     /// Copies row `i` of the tile, [vocab_size].
     void copy_row(int64_t i, float* out) const;
 };

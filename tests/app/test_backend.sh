@@ -1,5 +1,5 @@
 #!/bin/bash
-# --backend from end to end: with the emulated GPU the same greedy tokens as on the CPU, on one rank and on four that
+# --backend from end to end: with the emulated GPU the same tokens as on the CPU, greedy and drawn, on one rank and on four that
 # share it; refusals; and what --backend cpu and auto do without a GPU.
 # usage: test_backend.sh MIXSERVE MIXSERVE_EMULATED
 set -euo pipefail
@@ -27,7 +27,8 @@ refuses() { # WORDS COMMAND...
 "$mixserve" convert --hf-dir "$sample" --output "$work/model.h5" >/dev/null
 cat >"$work/prompts.jsonl" <<'PROMPTS'
 {"id": "a", "prompt": "To be, or not to be", "max_tokens": 3, "temperature": 0}
-{"id": "b", "prompt": "class Queue:", "max_tokens": 2, "temperature": 0}
+{"id": "b", "prompt": "class Queue:", "max_tokens": 2, "temperature": 0, "prompt_logprobs": 1}
+{"id": "c", "prompt": "My lord,", "max_tokens": 3, "min_tokens": 3, "temperature": 0.8, "top_p": 0.9, "top_k": 40, "seed": 3, "logprobs": 2, "presence_penalty": 0.5}
 PROMPTS
 run=(run --model "$work/model.h5" --input-file "$work/prompts.jsonl" --max-model-len 64 --kv-cache-memory 16MiB
     --threads-per-rank 1)

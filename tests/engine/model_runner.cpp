@@ -41,8 +41,9 @@ using Drawn = std::vector<DrawnToken>;
 
 void use_logits(const model::LogitsTile& tile, const engine::StepPlan& plan, std::vector<RunOutput>& outputs,
                 Drawn& drawn) {
-    std::vector<float> logits(static_cast<size_t>(tile.vocab_size));
-    for (int64_t i = 0; i < tile.n_rows; ++i) {
+    std::vector<float> logits(static_cast<size_t>(tile.logits.vocab_size));
+    tile.bring_to_host();
+    for (int64_t i = 0; i < tile.n_rows(); ++i) {
         tile.copy_row(i, logits.data());
         const engine::LogitUse& use = plan.uses[static_cast<size_t>(tile.first + i)];
         const engine::ScheduledSequence& s = *use.sequence;

@@ -3,7 +3,7 @@ foreach(kernel linear experts attention elementwise wire)
 endforeach()
 
 # The GPU's kernels: on a GPU where there is one (else every test is skipped, with the reason), and on the emulator.
-set(gpu_tests test_gpu_elementwise.cpp test_gpu_products.cpp test_gpu_attention.cpp test_gpu_packing.cpp)
+set(gpu_tests test_gpu_elementwise.cpp test_gpu_products.cpp test_gpu_attention.cpp test_gpu_packing.cpp test_gpu_sampling.cpp)
 list(TRANSFORM gpu_tests PREPEND ${CMAKE_CURRENT_LIST_DIR}/)
 foreach(on gpu emulator)
     add_executable(kernels_test_on_${on} ${gpu_tests})
