@@ -289,9 +289,10 @@ void store_row(const float* values, int64_t n, DType dtype, void* cache, int64_t
 }  // namespace
 
 AttentionBatch plan_attention(std::span<const SequenceRows> sequences, std::span<const int32_t> kv_head_of,
-                              const KvCache& cache, device::Stream& stream) {
+                              const KvCache& cache, device::Stream& stream, int64_t n_padded_rows) {
     AttentionBatch batch{sequences, kv_head_of, {}};
-    if (stream.gpu() != nullptr) batch.plan = cuda::plan_attention(sequences, kv_head_of, cache, stream);
+    if (stream.gpu() != nullptr)
+        batch.plan = cuda::plan_attention(sequences, kv_head_of, cache, stream, n_padded_rows);
     return batch;
 }
 

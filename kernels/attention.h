@@ -38,9 +38,11 @@ struct AttentionBatch {
     cuda::AttentionPlan plan;
 };
 
-/// `cache`: any of the layers'; they have the same shape.
+/// `cache`: any of the layers'; they have the same shape. `n_padded_rows` above 0, on a GPU: makes a plan
+/// that serves as many rows, for steps that are recorded and replayed (AttentionPlan::sizes). Rows past the
+/// sequences' are not stored, and what `out` holds for them stays.
 AttentionBatch plan_attention(std::span<const SequenceRows> sequences, std::span<const int32_t> kv_head_of,
-                              const KvCache& cache, device::Stream& stream);
+                              const KvCache& cache, device::Stream& stream, int64_t n_padded_rows = 0);
 
 /// Writes keys and values [n_rows, n_kv_heads * head_dim] (row stride `stride`) into the cache.
 void store_kv(const float* keys, const float* values, int64_t stride, const AttentionBatch& batch,

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "base/error.h"
 #include "kernels/cuda/launch.h"
 
 namespace mixserve::kernels {
@@ -39,9 +40,10 @@ void router_logits(const float* x, int64_t n_rows, const Weight& router, float* 
 }
 
 void route_top_k(const float* logits, int64_t n_rows, int64_t n_experts, int64_t k, bool renormalize,
-                 int32_t* experts, float* weights, device::Stream& stream) {
+                 int32_t* experts, float* weights, device::Stream& stream, const int32_t* n_used) {
     if (stream.gpu() != nullptr)
-        return cuda::route_top_k(logits, n_rows, n_experts, k, renormalize, experts, weights, stream);
+        return cuda::route_top_k(logits, n_rows, n_experts, k, renormalize, experts, weights, n_used, stream);
+    MIXSERVE_ASSERT(n_used == nullptr);
     stream.parallel_for((n_rows + task_rows - 1) / task_rows, [&](int64_t task, int) {
         const int64_t last = std::min((task + 1) * task_rows, n_rows);
         for (int64_t row = task * task_rows; row < last; ++row) {

@@ -49,7 +49,8 @@ void embed_rows(const Weight&, int64_t, const int32_t*, int64_t, float*, device:
 void gather_rows(const float*, int64_t, const int32_t*, int64_t, float*, device::Stream&) {
     fail_absent();
 }
-void route_top_k(const float*, int64_t, int64_t, int64_t, bool, int32_t*, float*, device::Stream&) {
+void route_top_k(const float*, int64_t, int64_t, int64_t, bool, int32_t*, float*, const int32_t*,
+                 device::Stream&) {
     fail_absent();
 }
 void count_choices(const int32_t*, int64_t, int64_t, int64_t*, device::Stream&) {

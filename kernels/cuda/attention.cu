@@ -73,6 +73,7 @@ template <class Stored>
 __global__ void store_kv_kernel(const float* keys, const float* values, int64_t stride, AttentionPlan plan,
                                 KvCache cache) {
     const PlannedToken token = plan.tokens[blockIdx.x];
+    if (token.sequence < 0) return;
     const PlannedSequence sequence = plan.sequences[token.sequence];
     const int64_t from = (sequence.first_row + token.index) * stride;
     const int64_t position = sequence.first_position + token.index;
@@ -97,6 +98,7 @@ template <class Stored>
 __global__ void __launch_bounds__(wide_threads) wide_attention_kernel(const __grid_constant__ Attention a) {
     using Bits = typename Stored::Bits;
     const AttentionItem item = a.plan.items[blockIdx.x];
+    if (item.sequence < 0) return;
     const ItemRows rows(a.plan, item.sequence, item.kv_head);
     const int dim = static_cast<int>(a.cache.head_dim);
     const int thread = static_cast<int>(threadIdx.x);
@@ -202,6 +204,7 @@ __global__ void __launch_bounds__(wide_threads) wide_attention_kernel(const __gr
 // A block a sequence and KV head: the parts of each row, in rising order.
 __global__ void merge_kernel(const __grid_constant__ Attention a) {
     const AttentionMerge merge = a.plan.merges[blockIdx.x];
+    if (merge.sequence < 0) return;
     const ItemRows rows(a.plan, merge.sequence, merge.kv_head);
     const int dim = static_cast<int>(a.cache.head_dim);
     for (int i = static_cast<int>(threadIdx.x); i < rows.n_rows * dim; i += static_cast<int>(blockDim.x)) {
@@ -254,6 +257,7 @@ template <class Stored, int Dim>
 __global__ void __launch_bounds__(tensor_threads)
     tensor_attention_kernel(const __grid_constant__ Attention a) {
     const AttentionItem item = a.plan.tensor_items[blockIdx.x];
+    if (item.sequence < 0) return;
     const ItemRows rows(a.plan, item.sequence, item.kv_head);
     const int thread = static_cast<int>(threadIdx.x);
     const int lane = thread % warp_size;

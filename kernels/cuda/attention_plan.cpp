@@ -60,6 +60,23 @@ void add_items(HostPlan& plan, int32_t sequence, int32_t kv_head, int32_t n_head
         items.push_back({sequence, kv_head, row, -1, -1});
 }
 
+template <class T>
+void pad_to(std::vector<T>& values, int64_t n, const T& padding) {
+    values.resize(static_cast<size_t>(n), padding);
+}
+
+void pad(HostPlan& plan, int64_t n_rows, int64_t n_kv_heads) {
+    MIXSERVE_ASSERT(static_cast<int64_t>(plan.tokens.size()) <= n_rows);
+    pad_to(plan.sequences, n_rows, PlannedSequence{});
+    pad_to(plan.tokens, n_rows, PlannedToken{-1, 0});
+    const auto padded = [](const auto& values) { return padded_size(static_cast<int64_t>(values.size())); };
+    pad_to(plan.items, padded(plan.items), AttentionItem{-1, 0, 0, -1, -1});
+    pad_to(plan.tensor_items, padded(plan.tensor_items), AttentionItem{-1, 0, 0, -1, -1});
+    if (plan.merges.empty()) return;
+    pad_to(plan.merges, n_rows * n_kv_heads, AttentionMerge{-1, 0, 0, 0});
+    plan.n_partials = static_cast<int32_t>(plan.items.size());
+}
+
 }  // namespace
 
 bool attends_on_tensor_cores(const KvCache& cache) {
@@ -67,7 +84,7 @@ bool attends_on_tensor_cores(const KvCache& cache) {
 }
 
 AttentionPlan plan_attention(std::span<const SequenceRows> sequences, std::span<const int32_t> kv_head_of,
-                             const KvCache& cache, device::Stream& stream) {
+                             const KvCache& cache, device::Stream& stream, int64_t n_padded_rows) {
     require(cache.head_dim <= 256,
             "heads of {} are more than the GPU's attention takes (256); use --backend cpu", cache.head_dim);
     HostPlan host;
@@ -96,15 +113,18 @@ AttentionPlan plan_attention(std::span<const SequenceRows> sequences, std::span<
         }
     }
 
+    if (n_padded_rows > 0) pad(host, n_padded_rows, cache.n_kv_heads);
+
+    // Last what differs from step to step in size also where the plan is padded.
     Packer packer;
     const size_t sequences_at = packer.add(host.sequences);
     const size_t tokens_at = packer.add(host.tokens);
-    const size_t block_tables_at = packer.add(host.block_tables);
     const size_t head_offsets_at = packer.add(host.head_offsets);
     const size_t heads_at = packer.add(host.heads);
     const size_t items_at = packer.add(host.items);
     const size_t tensor_items_at = packer.add(host.tensor_items);
     const size_t merges_at = packer.add(host.merges);
+    const size_t block_tables_at = packer.add(host.block_tables);
     const size_t n_bytes = packer.bytes().size();
     std::byte* device = stream.device_scratch(device::ScratchSlot::batch, n_bytes);
     stream.upload(device, packer.bytes().data(), n_bytes);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 
@@ -28,8 +29,8 @@ struct PlannedSequence {
 };
 
 struct PlannedToken {
-    int32_t sequence;
-    int32_t index;  // among the sequence's tokens of this step
+    int32_t sequence;  // here and in what follows, -1: padding
+    int32_t index;     // among the sequence's tokens of this step
 };
 
 /// A block's work: rows [first_row, ..) of a sequence on one KV head, over one part of the context or all of
@@ -66,13 +67,26 @@ struct AttentionPlan {
     const AttentionMerge* merges = nullptr;
     int64_t n_merges = 0;
     int64_t n_partials = 0;
+
+    /// What, of one model and GPU, decides where a padded plan's arrays begin and which launches it takes.
+    /// Few different ones come: numbers are rounded up to quarters of powers of two.
+    std::array<int64_t, 4> sizes() const { return {n_tokens, n_items, n_tensor_items, n_merges}; }
 };
+
+/// The next of 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, ..: four to each power of two. 0 stays.
+constexpr int64_t padded_size(int64_t n) {
+    int64_t unit = 1;
+    while (n > 8 * unit)
+        unit *= 2;
+    return (n + unit - 1) / unit * unit;
+}
 
 /// Whether the tensor cores take prefills over such a cache.
 bool attends_on_tensor_cores(const KvCache& cache);
 
-/// Makes the plan on the host and uploads it. Error when a head is larger than 256.
+/// Makes the plan on the host and uploads it. Error when a head is larger than 256. `n_padded_rows`: see
+/// kernels/attention.h; at least the sequences' rows, or 0.
 AttentionPlan plan_attention(std::span<const SequenceRows> sequences, std::span<const int32_t> kv_head_of,
-                             const KvCache& cache, device::Stream& stream);
+                             const KvCache& cache, device::Stream& stream, int64_t n_padded_rows);
 
 }  // namespace mixserve::kernels::cuda

@@ -34,7 +34,7 @@ void gather_rows(const float* x, int64_t width, const int32_t* rows, int64_t n_r
                  device::Stream& stream);
 
 void route_top_k(const float* logits, int64_t n_rows, int64_t n_experts, int64_t k, bool renormalize,
-                 int32_t* experts, float* weights, device::Stream& stream);
+                 int32_t* experts, float* weights, const int32_t* n_used, device::Stream& stream);
 
 void count_choices(const int32_t* experts, int64_t n, int64_t n_experts, int64_t* counts,
                    device::Stream& stream);

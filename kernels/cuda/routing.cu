@@ -23,7 +23,7 @@ __device__ __forceinline__ bool is_better(float a, int index_a, float b, int ind
 // A warp a row. The best of the experts not yet taken, k times; a taken one is remembered as a bit of its
 // lane's.
 __global__ void route_kernel(const float* logits, int64_t n_rows, int n_experts, int k, bool renormalize,
-                             int32_t* experts, float* weights) {
+                             int32_t* experts, float* weights, const int32_t* n_used) {
     const int64_t row = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / warp_size;
     if (row >= n_rows) return;
     const int lane = static_cast<int>(threadIdx.x) % warp_size;
@@ -31,6 +31,13 @@ __global__ void route_kernel(const float* logits, int64_t n_rows, int n_experts,
     int32_t* chosen = experts + row * k;
     float* weight = weights + row * k;
     const float lowest = -INFINITY;
+    if (n_used != nullptr && row >= *n_used) {
+        for (int place = lane; place < k; place += warp_size) {
+            chosen[place] = -1;
+            weight[place] = 0.0F;
+        }
+        return;
+    }
 
     uint64_t taken = 0;  // bit i: expert lane + 32 i
     float largest = 0.0F;
@@ -184,10 +191,10 @@ class Cutter {
 }  // namespace
 
 void route_top_k(const float* logits, int64_t n_rows, int64_t n_experts, int64_t k, bool renormalize,
-                 int32_t* experts, float* weights, device::Stream& stream) {
+                 int32_t* experts, float* weights, const int32_t* n_used, device::Stream& stream) {
     launch("route_top_k", *stream.gpu(),
            dim3(static_cast<unsigned>(ceil_div(n_rows * warp_size, router_threads))), router_threads, 0,
-           route_kernel, logits, n_rows, n_experts, k, renormalize, experts, weights);
+           route_kernel, logits, n_rows, n_experts, k, renormalize, experts, weights, n_used);
 }
 
 void count_choices(const int32_t* experts, int64_t n, int64_t n_experts, int64_t* counts,

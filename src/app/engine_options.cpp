@@ -131,6 +131,8 @@ void add_engine_options(po::options_description& options) {
         "allow-gpu-sharing", po::bool_switch(), "with cuda: several ranks may share a GPU")(
         "gpu-transport", po::value<std::string>()->default_value("auto"),
         "with cuda: what ranks exchange over: nccl, host (through the hosts' memory), or auto")(
+        "cuda-graphs", po::value<std::string>()->default_value("on"),
+        "with cuda: on or off; whether decode steps are recorded once and replayed")(
         "max-model-len", po::value<int64_t>()->value_name("N"),
         "most tokens of a prompt and its continuation; by default what the model allows")(
         "max-num-seqs", po::value<int64_t>()->value_name("N")->default_value(64),
@@ -164,6 +166,8 @@ EngineOptions read_engine_options(const po::variables_map& values) {
     o.seed = static_cast<uint64_t>(seed);
 
     o.backend = parse_backend(values["backend"].as<std::string>());
+    constexpr std::array<std::pair<std::string_view, bool>, 2> on_or_off{{{"on", true}, {"off", false}}};
+    o.parallel.cuda_graphs = one_of("cuda-graphs", values["cuda-graphs"].as<std::string>(), on_or_off);
     o.allow_gpu_sharing = values["allow-gpu-sharing"].as<bool>();
     o.gpu_transport = parse_transport(values["gpu-transport"].as<std::string>());
     o.parallel.strategy = one_of("strategy", values["strategy"].as<std::string>(), strategies);
@@ -274,6 +278,7 @@ ordered_json to_json(const EngineOptions& o) {
     j["gpu-transport"] = o.parallel.backend == device::Backend::cpu             ? "auto"
                          : o.parallel.gpu_transport == comm::GpuTransport::nccl ? "nccl"
                                                                                 : "host";
+    j["cuda-graphs"] = o.parallel.cuda_graphs ? "on" : "off";
     j["threads-per-rank"] = o.parallel.n_threads;
     j["max-model-len"] = o.parallel.max_model_len;
     j["max-num-seqs"] = o.limits.max_num_seqs;

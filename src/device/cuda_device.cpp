@@ -26,6 +26,7 @@ class Allocations {
         sizes_[data] = n_bytes;
         n_bytes_ += static_cast<int64_t>(n_bytes);
         high_water_ = std::max(high_water_, n_bytes_);
+        ++n_changes_;
     }
     void remove(void* data) {
         const std::scoped_lock lock(mutex_);
@@ -33,6 +34,7 @@ class Allocations {
         if (found == sizes_.end()) return;
         n_bytes_ -= static_cast<int64_t>(found->second);
         sizes_.erase(found);
+        ++n_changes_;
     }
     int64_t n_bytes() {
         const std::scoped_lock lock(mutex_);
@@ -42,12 +44,17 @@ class Allocations {
         const std::scoped_lock lock(mutex_);
         return high_water_;
     }
+    uint64_t n_changes() {
+        const std::scoped_lock lock(mutex_);
+        return n_changes_;
+    }
 
   private:
     std::mutex mutex_;
     std::map<void*, size_t> sizes_;
     int64_t n_bytes_ = 0;
     int64_t high_water_ = 0;
+    uint64_t n_changes_ = 0;
 };
 
 // Never destroyed: buffers that outlive main are freed after it would be.
@@ -98,6 +105,13 @@ const char* remedy_of(cudaError_t code) {
         case cudaErrorIllegalInstruction:
         case cudaErrorLaunchFailure:
             return "this is a fault of the program: run it under compute-sanitizer and report what it says";
+        case cudaErrorStreamCaptureUnsupported:
+        case cudaErrorStreamCaptureInvalidated:
+        case cudaErrorStreamCaptureImplicit:
+        case cudaErrorGraphExecUpdateFailure:
+            return "a decode step could not be recorded as a graph, which is a fault of the program: report "
+                   "it; "
+                   "--cuda-graphs off does without";
         case cudaErrorECCUncorrectable:
             return "the GPU's memory is failing: leave this node out";
         default:
@@ -195,6 +209,10 @@ int64_t gpu_high_water_bytes() {
     return allocations().high_water();
 }
 
+uint64_t gpu_memory_changes() {
+    return allocations().n_changes();
+}
+
 bool enable_peer_access(int from, int to) {
     int can = 0;
     check_cuda(cudaDeviceCanAccessPeer(&can, from, to), "cudaDeviceCanAccessPeer");
@@ -247,6 +265,45 @@ void GpuQueue::copy_inside(void* to, const void* from, size_t n_bytes) {
 void GpuQueue::clear(void* device, size_t n_bytes) {
     if (n_bytes == 0) return;
     check_cuda(cudaMemsetAsync(device, 0, n_bytes, impl_->stream), "cudaMemsetAsync");
+}
+
+struct GpuGraph::Impl {
+    cudaGraphExec_t graph = nullptr;
+    ~Impl() {
+        if (graph != nullptr) cudaGraphExecDestroy(graph);
+    }
+};
+
+GpuGraph::GpuGraph(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+GpuGraph::~GpuGraph() = default;
+GpuGraph::GpuGraph(GpuGraph&&) noexcept = default;
+GpuGraph& GpuGraph::operator=(GpuGraph&&) noexcept = default;
+
+void GpuQueue::begin_capture() {
+    // Of this thread alone: what other threads do on their streams is no part of it.
+    check_cuda(cudaStreamBeginCapture(impl_->stream, cudaStreamCaptureModeThreadLocal),
+               "cudaStreamBeginCapture");
+}
+
+GpuGraph GpuQueue::end_capture() {
+    cudaGraph_t recorded = nullptr;
+    check_cuda(cudaStreamEndCapture(impl_->stream, &recorded), "cudaStreamEndCapture");
+    auto graph = std::make_unique<GpuGraph::Impl>();
+    const cudaError_t code = cudaGraphInstantiate(&graph->graph, recorded, 0);
+    cudaGraphDestroy(recorded);
+    check_cuda(code, "cudaGraphInstantiate");
+    return GpuGraph(std::move(graph));
+}
+
+void GpuQueue::abandon_capture() noexcept {
+    cudaGraph_t recorded = nullptr;
+    cudaStreamEndCapture(impl_->stream, &recorded);
+    if (recorded != nullptr) cudaGraphDestroy(recorded);
+    cudaGetLastError();  // told already
+}
+
+void GpuQueue::replay(const GpuGraph& graph) {
+    check_cuda(cudaGraphLaunch(graph.impl().graph, impl_->stream), "cudaGraphLaunch");
 }
 
 void GpuQueue::synchronize() {

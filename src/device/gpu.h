@@ -55,6 +55,25 @@ int64_t gpu_high_water_bytes();
 /// Whether GPU `from` can read the memory of GPU `to` directly, which is then switched on.
 bool enable_peer_access(int from, int to);
 
+/// How often device memory has been allocated or freed in this process: as long as it stays the same, all of
+/// it is where it was.
+uint64_t gpu_memory_changes();
+
+/// Work that a queue has recorded, which replay() enqueues with one call (a CUDA graph). A graph is destroyed
+/// when nothing of it is enqueued any more.
+class GpuGraph {
+  public:
+    struct Impl;
+    explicit GpuGraph(std::unique_ptr<Impl> impl);
+    ~GpuGraph();
+    GpuGraph(GpuGraph&&) noexcept;
+    GpuGraph& operator=(GpuGraph&&) noexcept;
+    const Impl& impl() const { return *impl_; }
+
+  private:
+    std::unique_ptr<Impl> impl_;
+};
+
 /// A queue of work for the GPU in use: what is enqueued runs in order, while the host goes on.
 class GpuQueue {
   public:
@@ -71,6 +90,15 @@ class GpuQueue {
     void copy_inside(void* to, const void* from, size_t n_bytes);
     /// Zeros.
     void clear(void* device, size_t n_bytes);
+
+    /// From here to end_capture() what is enqueued is recorded, and does not run. Meanwhile nothing may be
+    /// waited for, no device memory be allocated or freed, and no other than pinned memory of the host be
+    /// copied. What the work uses has to stay where it is as long as the graph is replayed.
+    void begin_capture();
+    GpuGraph end_capture();
+    /// After an error since begin_capture(): forgets what was recorded.
+    void abandon_capture() noexcept;
+    void replay(const GpuGraph& graph);
 
     /// Waits until all that was enqueued is done, and throws what went wrong in it.
     void synchronize();

@@ -1,5 +1,7 @@
 // What a build without CUDA has in the GPU's place: a survey that says so. Nothing else is reached.
 
+#include <utility>
+
 #include "base/error.h"
 #include "device/gpu.h"
 
@@ -14,6 +16,7 @@ namespace {
 
 struct GpuQueue::Impl {};
 struct GpuEvent::Impl {};
+struct GpuGraph::Impl {};
 
 GpuSurvey survey_gpus() {
     return {{}, "this build has no CUDA (configure it with -DMIXSERVE_CUDA=ON where nvcc is)"};
@@ -37,6 +40,9 @@ void gpu_free(void*, Memory) noexcept {}
 int64_t gpu_high_water_bytes() {
     return 0;
 }
+uint64_t gpu_memory_changes() {
+    return 0;
+}
 bool enable_peer_access(int, int) {
     return false;
 }
@@ -51,6 +57,12 @@ void GpuQueue::copy_in(void*, const void*, size_t) {}
 void GpuQueue::copy_out(void*, const void*, size_t) {}
 void GpuQueue::copy_inside(void*, const void*, size_t) {}
 void GpuQueue::clear(void*, size_t) {}
+void GpuQueue::begin_capture() {}
+GpuGraph GpuQueue::end_capture() {
+    fail_absent();
+}
+void GpuQueue::abandon_capture() noexcept {}
+void GpuQueue::replay(const GpuGraph&) {}
 void GpuQueue::synchronize() {}
 bool GpuQueue::is_idle() {
     return true;
@@ -58,6 +70,11 @@ bool GpuQueue::is_idle() {
 void* GpuQueue::handle() const {
     return nullptr;
 }
+
+GpuGraph::GpuGraph(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+GpuGraph::~GpuGraph() = default;
+GpuGraph::GpuGraph(GpuGraph&&) noexcept = default;
+GpuGraph& GpuGraph::operator=(GpuGraph&&) noexcept = default;
 
 GpuEvent::GpuEvent() {
     fail_absent();

@@ -112,7 +112,7 @@ void Engine::use_logits(const model::LogitsTile& tile) {
     const PhaseScope phase(model_.timer(), Phase::sampling);
     outcomes_.resize(in_flight_.front().uses.size());
     if (gpu_sampler_) return read_on_gpu(tile);
-    std::vector<int64_t> all(static_cast<size_t>(tile.n_rows()));
+    std::vector<int64_t> all(static_cast<size_t>(tile.n_rows));
     std::iota(all.begin(), all.end(), 0);
     read_on_host(tile, all);
 }
@@ -137,7 +137,7 @@ void Engine::read_on_host(const model::LogitsTile& tile, std::span<const int64_t
 void Engine::read_on_gpu(const model::LogitsTile& tile) {
     const std::vector<LogitUse>& uses = in_flight_.front().uses;
     std::vector<int64_t> on_host;
-    for (int64_t row = 0; row < tile.n_rows(); ++row) {
+    for (int64_t row = 0; row < tile.n_rows; ++row) {
         const LogitUse& use = uses[static_cast<size_t>(tile.first + row)];
         const ServedRequest& request = *static_cast<const ServedSequence*>(use.sequence)->owner;
         if (use.samples && gpu_sampler_->add(request.sample_input(use), row)) {
@@ -148,7 +148,7 @@ void Engine::read_on_gpu(const model::LogitsTile& tile) {
     }
     gpu_sampler_->enqueue(tile.logits);
     read_on_host(tile, on_host);
-    if (tile.first + tile.n_rows() < static_cast<int64_t>(uses.size())) return;
+    if (tile.first + tile.n_rows < static_cast<int64_t>(uses.size())) return;
     std::vector<Sampled> sampled = gpu_sampler_->finish();
     for (size_t i = 0; i < sampled.size(); ++i)
         outcomes_[on_gpu_[i]] = {std::move(sampled[i]), {}, 0};

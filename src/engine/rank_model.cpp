@@ -111,7 +111,9 @@ RankModel::RankModel(const model::ModelConfig& config, const comm::Topology& top
     clear(expert_counts_, stream_);
     context_ = std::make_unique<model::PassContext>(
         model::PassContext{config_, layout_, weights_, rope_, kv_cache_, *group_, *exchange_, stream_, timer_,
-                           expert_counts_.as<int64_t>().data()});
+                           model::kv_heads_of(config_, layout_), expert_counts_.as<int64_t>().data()});
+    if (stream_.gpu() != nullptr && options.cuda_graphs && topology.world.size() == 1)
+        step_graphs_.emplace(stream_);
     warm_up();
 }
 
@@ -152,13 +154,46 @@ void RankModel::step(model::Batch batch, const std::function<void(const model::L
         activations_.x.reserve(n_values * sizeof(float), stream_.memory());
         receive_rows(n_values);
     }
-    model::forward(*context_, current, activations_);
+    if (can_replay(current)) return replay_step(current, use);
+    const model::StepInputs inputs = model::place_inputs(*context_, current, activations_);
+    model::forward(*context_, current, inputs, activations_);
     if (layout_.has_head) {
-        model::compute_logits(*context_, current, activations_, use);
+        model::compute_logits(*context_, current, inputs, activations_, use);
     } else {
         const PhaseScope phase(timer_, Phase::dispatch);
         send_rows(n_values);
     }
+}
+
+/// A row of each of its sequences, all of whose logits are wanted, and no wait for the host inside.
+bool RankModel::can_replay(const model::Batch& batch) const {
+    const auto n_rows = static_cast<size_t>(batch.n_tokens());
+    return step_graphs_ && n_rows > 0 && batch.sequences.size() == n_rows &&
+           batch.logit_rows.size() == n_rows &&
+           kernels::cuda::padded_size(batch.n_tokens()) <= model::rows_a_tile(*context_) &&
+           !context_->observe_router;
+}
+
+void RankModel::replay_step(model::Batch batch, const std::function<void(const model::LogitsTile&)>& use) {
+    const PhaseScope enqueue(timer_, Phase::attention);
+    const auto n_padded = static_cast<size_t>(kernels::cuda::padded_size(batch.n_tokens()));
+    batch.is_padded = true;
+    batch.n_padding = static_cast<int64_t>(n_padded) - batch.n_tokens();
+    const int64_t n_used = batch.n_tokens();
+    batch.tokens.resize(n_padded, 0);
+    batch.positions.resize(n_padded, 0);
+    batch.logit_rows.resize(n_padded, 0);
+    const model::StepInputs inputs = model::place_inputs(*context_, batch, activations_);
+    model::LogitsTile tile = step_graphs_->run(inputs.attention.plan.sizes(), [&] {
+        model::LogitsTile logits;
+        model::forward(*context_, batch, inputs, activations_);
+        model::compute_logits(*context_, batch, inputs, activations_,
+                              [&](const model::LogitsTile& all) { logits = all; });
+        return logits;
+    });
+    tile.n_rows = n_used;
+    const PhaseScope phase(timer_, Phase::logits);
+    use(tile);
 }
 
 void RankModel::receive_rows(size_t n_values) {

@@ -13,6 +13,7 @@
 #include "comm/tensor_group.h"
 #include "comm/topology.h"
 #include "device/stream.h"
+#include "engine/step_graphs.h"
 #include "model/batch.h"
 #include "model/config.h"
 #include "model/kv_cache.h"
@@ -38,6 +39,7 @@ struct ParallelOptions {
     int64_t kv_block_size = 16;
     DType kv_cache_dtype = DType::f32;
     std::optional<int64_t> kv_cache_bytes;  // a rank; otherwise a share of the memory that is free
+    bool cuda_graphs = true;  // with Backend::cuda and one rank: decode steps are recorded and replayed
 };
 
 /// This rank's part of the model with all that a step needs. Collective to make; every rank of the world
@@ -73,9 +75,15 @@ class RankModel {
     /// logit_rows, handed to `use` on every rank of the group. In a pipeline all ranks get the same batch,
     /// each stage works on the batch that was given stage() steps ago, and the logits (on the ranks that have
     /// the head) are those of the batch given pipeline_depth() - 1 steps ago.
+    /// With a GPU, what `use` gets may still be on its way to where it lies; work that is enqueued on
+    /// stream() comes after it.
     void step(model::Batch batch, const std::function<void(const model::LogitsTile&)>& use);
+    /// Steps so far that were replayed from a recorded one.
+    int64_t n_replayed_steps() const { return step_graphs_ ? step_graphs_->n_replays() : 0; }
 
   private:
+    bool can_replay(const model::Batch& batch) const;
+    void replay_step(model::Batch batch, const std::function<void(const model::LogitsTile&)>& use);
     void receive_rows(size_t n_values);
     void send_rows(size_t n_values);
 
@@ -96,6 +104,7 @@ class RankModel {
     std::unique_ptr<model::PassContext> context_;
     model::Activations activations_;
     std::unique_ptr<comm::PipelineLink> link_;  // with tp-pp over several nodes
+    std::optional<StepGraphs> step_graphs_;     // with a GPU, where a step needs nobody else
     std::vector<float> staged_rows_;            // between the link and a GPU
     std::deque<model::Batch> on_their_way_;     // batches that this stage has yet to work on, the newest last
 };

@@ -32,7 +32,7 @@ void LogitsTile::bring_to_host(std::span<const int64_t> rows) const {
 }
 
 void LogitsTile::bring_to_host() const {
-    std::vector<int64_t> rows(static_cast<size_t>(n_rows()));
+    std::vector<int64_t> rows(static_cast<size_t>(n_rows));
     std::iota(rows.begin(), rows.end(), 0);
     bring_to_host(rows);
 }
@@ -45,7 +45,12 @@ void LogitsTile::copy_row(int64_t i, float* out) const {
     }
 }
 
-void compute_logits(const PassContext& c, const Batch& batch, Activations& a,
+int64_t rows_a_tile(const PassContext& c) {
+    const int64_t row_bytes = c.config.vocab_size * static_cast<int64_t>(sizeof(float));
+    return std::max<int64_t>(tile_bytes(c) / row_bytes, 1);
+}
+
+void compute_logits(const PassContext& c, const Batch& batch, const StepInputs& inputs, Activations& a,
                     const std::function<void(const LogitsTile& tile)>& use) {
     if (batch.logit_rows.empty()) return;
     const PhaseScope phase(c.timer, Phase::logits);
@@ -61,21 +66,23 @@ void compute_logits(const PassContext& c, const Batch& batch, Activations& a,
     const int64_t n_slices = c.group.size();
     const int64_t slice_width = partition(c.config.vocab_size, n_slices, 0).size();
     const int64_t n_wanted = static_cast<int64_t>(batch.logit_rows.size());
-    const int64_t rows_a_tile = std::clamp<int64_t>(
-        tile_bytes(c) / (c.config.vocab_size * static_cast<int64_t>(sizeof(float))), 1, n_wanted);
+    const int64_t n_used = n_wanted - batch.n_padding;
 
     // The wanted rows leave the gather buffer before the first tile is gathered into it.
     a.logit_input.reserve(static_cast<size_t>(n_wanted * hidden) * sizeof(float), c.stream.memory());
     float* input = a.logit_input.as<float>().data();
-    const StepNumbers numbers = place_numbers(batch, a, c.stream);
-    kernels::gather_rows(normed, hidden, numbers.logit_rows, input, c.stream);
-    for (int64_t first = 0; first < n_wanted; first += rows_a_tile) {
-        const int64_t n = std::min(rows_a_tile, n_wanted - first);
+    kernels::gather_rows(normed, hidden, inputs.logit_rows, input, c.stream);
+    for (int64_t first = 0; first < n_wanted; first += rows_a_tile(c)) {
+        const int64_t n = std::min(rows_a_tile(c), n_wanted - first);
         float* slices = c.group.start_gather(n_slices, n * slice_width);
         kernels::linear(input + first * hidden, hidden, n, c.weights.lm_head_weight, nullptr,
                         slices + c.group.rank() * n * slice_width, slice_width, c.stream);
         const float* all = c.group.finish_gather();
-        use({first, {all, n, n_slices, slice_width, c.config.vocab_size}, &c.stream, &a.logits});
+        use({first,
+             std::min(n, n_used - first),
+             {all, n, n_slices, slice_width, c.config.vocab_size},
+             &c.stream,
+             &a.logits});
     }
 }
 

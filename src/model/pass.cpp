@@ -22,35 +22,47 @@ void copy_values(const float* from, int64_t n, float* to, device::Stream& stream
 
 }  // namespace
 
-StepNumbers place_numbers(const Batch& batch, Activations& activations, device::Stream& stream) {
-    if (stream.gpu() == nullptr) return {batch.tokens, batch.positions, batch.logit_rows};
+std::vector<int32_t> kv_heads_of(const ModelConfig& config, const RankLayout& layout) {
+    std::vector<int32_t> heads;
+    const int64_t q_per_kv = config.num_attention_heads / config.num_key_value_heads;
+    for (int64_t h = layout.q_heads.begin; h < layout.q_heads.end; ++h)
+        heads.push_back(static_cast<int32_t>(h / q_per_kv - layout.kv_heads.begin));
+    return heads;
+}
+
+StepInputs place_inputs(const PassContext& context, const Batch& batch, Activations& activations) {
+    const PhaseScope phase(context.timer, Phase::attention);
+    device::Stream& stream = context.stream;
+    const int64_t n_padded_rows = batch.is_padded ? batch.n_tokens() : 0;
+    StepInputs inputs{batch.tokens, batch.positions, batch.logit_rows, nullptr,
+                      kernels::plan_attention(batch.sequences, context.kv_head_of,
+                                              context.kv_cache.layers.at(0), stream, n_padded_rows)};
+    if (stream.gpu() == nullptr) return inputs;
     std::vector<int32_t> all = batch.tokens;
     all.insert(all.end(), batch.positions.begin(), batch.positions.end());
     all.insert(all.end(), batch.logit_rows.begin(), batch.logit_rows.end());
+    all.push_back(static_cast<int32_t>(batch.n_tokens() - batch.n_padding));
     device::Buffer& buffer = activations.step_numbers;
     buffer.reserve(all.size() * sizeof(int32_t), stream.memory());
     stream.upload(buffer.data(), all.data(), all.size() * sizeof(int32_t));
     const auto numbers = std::span<const int32_t>(buffer.as<int32_t>()).first(all.size());
     const size_t n = batch.tokens.size();
-    return {numbers.first(n), numbers.subspan(n, n), numbers.subspan(2 * n)};
+    inputs.tokens = numbers.first(n);
+    inputs.positions = numbers.subspan(n, n);
+    inputs.logit_rows = numbers.subspan(2 * n, batch.logit_rows.size());
+    if (n_padded_rows > 0) inputs.n_used = &numbers.back();
+    return inputs;
 }
 
-Pass::Pass(const PassContext& context, const Batch& batch, Activations& activations)
+Pass::Pass(const PassContext& context, int64_t n_tokens, const StepInputs& inputs, Activations& activations)
     : c_(context),
-      batch_(batch),
+      inputs_(inputs),
       a_(activations),
-      owned_(context.group.owned(batch.n_tokens())),
-      n_tokens_(batch.n_tokens()),
+      owned_(context.group.owned(n_tokens)),
+      n_tokens_(n_tokens),
       q_width_(context.layout.q_heads.size() * context.config.head_dim),
       kv_width_(context.layout.kv_heads.size() * context.config.head_dim) {
     qkv_stride_ = q_width_ + 2 * kv_width_;
-    const int64_t q_per_kv = c_.config.num_attention_heads / c_.config.num_key_value_heads;
-    for (int64_t h = c_.layout.q_heads.begin; h < c_.layout.q_heads.end; ++h) {
-        kv_head_of_.push_back(static_cast<int32_t>(h / q_per_kv - c_.layout.kv_heads.begin));
-    }
-    numbers_ = place_numbers(batch, activations, context.stream);
-    attention_ =
-        kernels::plan_attention(batch.sequences, kv_head_of_, context.kv_cache.layers.at(0), context.stream);
 }
 
 float* Pass::floats(device::Buffer& buffer, int64_t n) const {
@@ -64,7 +76,7 @@ void Pass::embed() {
     const int64_t hidden = c_.config.hidden_size;
     // Each row comes from the one rank that holds it; the others add zeros, so that the sum is exact.
     float* rows = c_.group.start_reduce(n_tokens_, hidden);
-    kernels::embed_rows(c_.weights.embedding.weight, c_.layout.vocabulary.begin, numbers_.tokens, rows,
+    kernels::embed_rows(c_.weights.embedding.weight, c_.layout.vocabulary.begin, inputs_.tokens, rows,
                         c_.stream);
     c_.group.finish_reduce(floats(a_.x, n_owned() * hidden), false);
 }
@@ -135,7 +147,7 @@ void Pass::clip_qkv(double limit) {
 void Pass::rotate() {
     const int64_t n_heads = (q_width_ + kv_width_) / c_.config.head_dim;  // queries and keys lie side by side
     kernels::apply_rope(a_.qkv.as<float>().data(), qkv_stride_, n_heads, c_.config.head_dim,
-                        numbers_.positions, c_.rope.cos.as<float>().data(), c_.rope.sin.as<float>().data(),
+                        inputs_.positions, c_.rope.cos.as<float>().data(), c_.rope.sin.as<float>().data(),
                         c_.stream);
 }
 
@@ -143,11 +155,12 @@ void Pass::attend(const LayerWeights& layer) {
     const kernels::KvCache& cache =
         c_.kv_cache.layers[static_cast<size_t>(layer.index - c_.layout.layers.begin)];
     const float* qkv = a_.qkv.as<float>().data();
-    kernels::store_kv(qkv + q_width_, qkv + q_width_ + kv_width_, qkv_stride_, attention_, cache, c_.stream);
+    kernels::store_kv(qkv + q_width_, qkv + q_width_ + kv_width_, qkv_stride_, inputs_.attention, cache,
+                      c_.stream);
     const float scale = 1.0f / std::sqrt(static_cast<float>(c_.config.head_dim));
     kernels::paged_attention(qkv, qkv_stride_, scale,
-                             c_.config.sliding_window[static_cast<size_t>(layer.index)], attention_, cache,
-                             floats(a_.attention, n_tokens_ * q_width_), c_.stream);
+                             c_.config.sliding_window[static_cast<size_t>(layer.index)], inputs_.attention,
+                             cache, floats(a_.attention, n_tokens_ * q_width_), c_.stream);
 }
 
 void Pass::project_out(const LayerWeights& layer) {
@@ -171,8 +184,8 @@ void Pass::experts(const LayerWeights& layer) {
         const PhaseScope phase(c_.timer, Phase::router);
         float* logits = floats(a_.router, n * config.num_experts);
         kernels::router_logits(normed, n, layer.router.weight, logits, c_.stream);
-        kernels::route_top_k(logits, n, config.num_experts, k, config.norm_topk_prob, ids, weights,
-                             c_.stream);
+        kernels::route_top_k(logits, n, config.num_experts, k, config.norm_topk_prob, ids, weights, c_.stream,
+                             inputs_.n_used);
     }
     const auto n_choices = static_cast<size_t>(n * k);
     if (c_.expert_counts != nullptr) {
@@ -228,9 +241,10 @@ void Pass::add_dense_mlp(const LayerWeights& layer, const float* h) {
     c_.group.finish_reduce(a_.x.as<float>().data(), true);
 }
 
-void forward(const PassContext& context, const Batch& batch, Activations& activations) {
+void forward(const PassContext& context, const Batch& batch, const StepInputs& inputs,
+             Activations& activations) {
     const PhaseScope phase(context.timer, Phase::attention);
-    Pass pass(context, batch, activations);
+    Pass pass(context, batch.n_tokens(), inputs, activations);
     context.exchange.begin_step(pass.n_owned());
     switch (context.config.family) {
         case Family::qwen3_moe:

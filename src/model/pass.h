@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <vector>
 
 #include "base/phase.h"
 #include "comm/exchange.h"
@@ -35,10 +36,14 @@ struct PassContext {
     comm::Exchange& exchange;
     device::Stream& stream;
     PhaseTimer& timer;
+    std::vector<int32_t> kv_head_of;   // kv_heads_of()
     int64_t* expert_counts = nullptr;  // [num_hidden_layers, num_experts] in the stream's memory: what the
                                        // router chose for owned tokens is added; null: not counted
     RouterObserver observe_router = {};
 };
+
+/// Local KV head of each local query head.
+std::vector<int32_t> kv_heads_of(const ModelConfig& config, const RankLayout& layout);
 
 /// Activations of one rank, kept between steps. T: tokens of the batch; T/p: those that this rank owns.
 struct Activations {
@@ -57,20 +62,23 @@ struct Activations {
     device::Buffer logits;          // on a GPU: a tile of logits that came to the host, page-locked
 };
 
-/// A batch's numbers where kernels read them.
-struct StepNumbers {
+/// What a step is made from, where kernels read it: in the batch itself, or uploaded, the numbers to
+/// Activations::step_numbers. Borrows the batch.
+struct StepInputs {
     std::span<const int32_t> tokens;
     std::span<const int32_t> positions;
     std::span<const int32_t> logit_rows;
+    const int32_t* n_used =
+        nullptr;  // where the number of rows that are not padding lies; null: there is none
+    kernels::AttentionBatch attention;
 };
-/// In the batch itself, or uploaded to Activations::step_numbers.
-StepNumbers place_numbers(const Batch& batch, Activations& activations, device::Stream& stream);
+StepInputs place_inputs(const PassContext& context, const Batch& batch, Activations& activations);
 
 /// The operations that the families' forward passes are written with: each on the batch's rows, in place or
 /// into the activations named above. One object a step.
 class Pass {
   public:
-    Pass(const PassContext& context, const Batch& batch, Activations& activations);
+    Pass(const PassContext& context, int64_t n_tokens, const StepInputs& inputs, Activations& activations);
 
     const ModelConfig& config() const { return c_.config; }
     std::span<const LayerWeights> layers() const { return c_.weights.layers; }
@@ -115,7 +123,7 @@ class Pass {
     float* floats(device::Buffer& buffer, int64_t n) const;
 
     const PassContext& c_;
-    const Batch& batch_;
+    const StepInputs& inputs_;
     Activations& a_;
     Range owned_;  // rows of the batch that this rank owns
     int64_t n_tokens_;
@@ -123,9 +131,6 @@ class Pass {
     int64_t q_width_;     // q D of this rank
     int64_t kv_width_;
     const LayerWeights* layer_ = nullptr;
-    std::vector<int32_t> kv_head_of_;  // local KV head of each local query head
-    StepNumbers numbers_;
-    kernels::AttentionBatch attention_;
 };
 
 // One forward pass a family, families/<name>.cpp: from the batch's tokens to Activations::x of the last
@@ -135,17 +140,18 @@ void forward_qwen2_moe(Pass& pass);
 void forward_mixtral(Pass& pass);
 void forward_olmoe(Pass& pass);
 
-/// The forward pass of the config's family.
-void forward(const PassContext& context, const Batch& batch, Activations& activations);
+/// The forward pass of the config's family. On a GPU with one rank it only enqueues.
+void forward(const PassContext& context, const Batch& batch, const StepInputs& inputs,
+             Activations& activations);
 
 /// Some rows of logits, split by vocabulary between the ranks of the group as they lie in memory.
 struct LogitsTile {
     int64_t first = 0;             // index in Batch::logit_rows of the tile's first row
+    int64_t n_rows = 0;            // that are wanted; padding comes after them
     kernels::SlicedLogits logits;  // [group size, rows, width of the widest share], in the stream's memory
     device::Stream* stream = nullptr;
     device::Buffer* staging = nullptr;  // for what comes to the host, as it lies in the stream's memory
 
-    int64_t n_rows() const { return logits.n_rows; }
     /// Makes these rows of the tile ready for copy_row(). They are, on the CPU; with a GPU, waits for them.
     void bring_to_host(std::span<const int64_t> rows) const;
     void bring_to_host() const;
@@ -156,7 +162,9 @@ struct LogitsTile {
 /// After forward(): final norm and vocabulary product of Batch::logit_rows, a tile of rows at a time so that
 /// memory stays bounded whatever their number. Collective in the group: every rank gets every tile, valid
 /// during the call of `use`.
-void compute_logits(const PassContext& context, const Batch& batch, Activations& activations,
-                    const std::function<void(const LogitsTile& tile)>& use);
+void compute_logits(const PassContext& context, const Batch& batch, const StepInputs& inputs,
+                    Activations& activations, const std::function<void(const LogitsTile& tile)>& use);
+/// Rows that one tile has room for.
+int64_t rows_a_tile(const PassContext& context);
 
 }  // namespace mixserve::model

@@ -26,7 +26,7 @@ refuses() { # WORDS COMMAND...
 
 "$mixserve" convert --hf-dir "$sample" --output "$work/model.h5" >/dev/null
 cat >"$work/prompts.jsonl" <<'PROMPTS'
-{"id": "a", "prompt": "To be, or not to be", "max_tokens": 3, "temperature": 0}
+{"id": "a", "prompt": "To be, or not to be", "max_tokens": 6, "temperature": 0}
 {"id": "b", "prompt": "class Queue:", "max_tokens": 2, "temperature": 0, "prompt_logprobs": 1}
 {"id": "c", "prompt": "My lord,", "max_tokens": 3, "min_tokens": 3, "temperature": 0.8, "top_p": 0.9, "top_k": 40, "seed": 3, "logprobs": 2, "presence_penalty": 0.5}
 PROMPTS
@@ -42,6 +42,9 @@ diff <(tokens "$work/cpu") <(tokens "$work/gpu") || fail "other tokens on the GP
 load() { jq -c .expert_load "$1/summary.json"; }
 [ "$(load "$work/cpu")" != null ] || fail "no load of the experts"
 [ "$(load "$work/cpu")" = "$(load "$work/gpu")" ] || fail "another load of the experts on the GPU: $(load "$work/gpu")"
+
+"$emulated" "${run[@]}" --backend cuda --cuda-graphs off --output-dir "$work/launched" >/dev/null 2>&1
+diff <(tokens "$work/gpu") <(tokens "$work/launched") || fail "other tokens without CUDA graphs"
 
 for strategy in tp-ep fused; do
     on_ranks 4 "$emulated" "${run[@]}" --backend cuda --allow-gpu-sharing --ranks-per-node 2 --strategy $strategy \

@@ -3,6 +3,7 @@
 #include <numeric>
 #include <vector>
 
+#include "base/error.h"
 #include "device/stream.h"
 #include "device/upload_ring.h"
 #include "kernels/gpu_data.h"
@@ -78,6 +79,55 @@ TEST(Gpu, AnEventHoldsBackAnotherQueue) {
     second.copy_inside(b.data(), a.data(), values.size() * sizeof(int32_t));
     second.synchronize();
     EXPECT_EQ(b.read(), values);
+}
+
+TEST(Gpu, AGraphRunsWhenItIsReplayed) {
+    MIXSERVE_NEEDS_GPU();
+    GpuQueue& queue = *gpu_stream().gpu();
+    const std::vector<int32_t> old = counted(1000, 0);
+    const std::vector<int32_t> values = counted(1000, 50);
+    OnGpu<int32_t> a(values);
+    OnGpu<int32_t> b(old);
+    OnGpu<int32_t> c(old);
+    const size_t n_bytes = values.size() * sizeof(int32_t);
+    queue.begin_capture();
+    queue.copy_inside(b.data(), a.data(), n_bytes);
+    queue.copy_inside(c.data(), b.data(), n_bytes);
+    queue.clear(a.data(), 4);
+    GpuGraph graph = queue.end_capture();
+    EXPECT_EQ(c.read(), old);
+    queue.replay(graph);
+    EXPECT_EQ(c.read(), values);
+    queue.replay(graph);  // with what the first has left
+    std::vector<int32_t> cleared = values;
+    cleared[0] = 0;
+    EXPECT_EQ(c.read(), cleared);
+}
+
+TEST(Gpu, AGraphIsAbandonedAfterAnError) {
+    MIXSERVE_NEEDS_GPU();
+    GpuQueue queue;
+    OnGpu<int32_t> a(counted(10, 0));
+    gpu_stream().gpu()->synchronize();
+    queue.begin_capture();
+    queue.clear(a.data(), 40);
+    EXPECT_THROW(queue.synchronize(), Error);
+    queue.abandon_capture();
+    queue.synchronize();
+    EXPECT_EQ(a.read(), counted(10, 0));
+}
+
+TEST(Gpu, MemoryThatComesAndGoesIsCounted) {
+    MIXSERVE_NEEDS_GPU();
+    gpu_stream();
+    const uint64_t before = gpu_memory_changes();
+    Buffer buffer(100, Memory::device);
+    const uint64_t with = gpu_memory_changes();
+    EXPECT_GT(with, before);
+    buffer.reserve(50, Memory::device);
+    EXPECT_EQ(gpu_memory_changes(), with);
+    buffer.reserve(200, Memory::device);
+    EXPECT_GT(gpu_memory_changes(), with);
 }
 
 TEST(Gpu, ScratchKeepsItsPlaceUntilItGrows) {

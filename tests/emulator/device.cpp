@@ -3,7 +3,9 @@
 //  once;
 //  - what is enqueued runs when the host waits for it, and not before; copies from pinned memory read it only
 //  then;
-//  - fresh device memory holds NaN, and each allocation ends at a forbidden page.
+//  - fresh device memory holds NaN, and each allocation ends at a forbidden page;
+//  - what a queue records runs only when it is replayed, and while it records, nothing is waited for,
+//  allocated, freed or copied from memory that is not pinned: the test ends there.
 
 #include <sys/mman.h>
 
@@ -13,6 +15,7 @@
 #include <deque>
 #include <exception>
 #include <map>
+#include <optional>
 #include <set>
 #include <thread>
 #include <utility>
@@ -124,6 +127,7 @@ bool is_pinned(const void* data) {
 
 int64_t allocated_bytes = 0;
 int64_t high_water_bytes = 0;
+uint64_t n_memory_changes = 0;
 std::map<void*, size_t>& sizes() {
     static auto& all = *new std::map<void*, size_t>;
     return all;
@@ -133,6 +137,7 @@ std::map<void*, size_t>& sizes() {
 
 /// What a queue's handle() points to.
 struct WorkQueue {
+    std::optional<std::vector<std::function<bool()>>> recorded;  // while it captures
     std::deque<std::function<bool()>> work;  // false: it waits for others, and is to be called again
     uint64_t n_enqueued = 0;
     uint64_t n_done = 0;
@@ -154,6 +159,10 @@ struct WorkQueue {
         });
     }
     void add_waiting(std::function<bool()> item) {
+        if (recorded) {
+            recorded->push_back(std::move(item));
+            return;
+        }
         work.push_back(std::move(item));
         ++n_enqueued;
     }
@@ -182,6 +191,15 @@ struct WorkQueue {
         for (WorkQueue* queue : all())
             any = (queue != this && queue->advance()) || any;
         return any;
+    }
+
+    /// For what a queue that captures must not be asked for.
+    void forbid_capture(const char* call) const {
+        require(!recorded, "emulated GPU: {} while a queue captures", call);
+    }
+    static void forbid_captures(const char* call) {
+        for (const WorkQueue* queue : all())
+            queue->forbid_capture(call);
     }
 
     static std::set<WorkQueue*>& all() {
@@ -218,12 +236,14 @@ GpuMemory gpu_memory() {
 }
 
 void* gpu_allocate(size_t n_bytes, Memory memory) {
+    WorkQueue::forbid_captures("an allocation");
     if (memory == Memory::pinned) {
         auto* data = static_cast<std::byte*>(std::aligned_alloc(page, pages_of(n_bytes)));
         pinned()[data] = pages_of(n_bytes);
         return data;
     }
     void* data = arena().allocate(n_bytes);
+    ++n_memory_changes;
     sizes()[data] = n_bytes;
     allocated_bytes += static_cast<int64_t>(n_bytes);
     high_water_bytes = std::max(high_water_bytes, allocated_bytes);
@@ -231,12 +251,14 @@ void* gpu_allocate(size_t n_bytes, Memory memory) {
 }
 
 void gpu_free(void* data, Memory memory) noexcept {
+    WorkQueue::forbid_captures("a free");
     WorkQueue::run_all();  // freeing waits for the device
     if (memory == Memory::pinned) {
         pinned().erase(static_cast<std::byte*>(data));
         std::free(data);
         return;
     }
+    ++n_memory_changes;
     allocated_bytes -= static_cast<int64_t>(sizes()[data]);
     sizes().erase(data);
     arena().release(data);
@@ -244,6 +266,9 @@ void gpu_free(void* data, Memory memory) noexcept {
 
 int64_t gpu_high_water_bytes() {
     return high_water_bytes;
+}
+uint64_t gpu_memory_changes() {
+    return n_memory_changes;
 }
 bool enable_peer_access(int, int) {
     return false;
@@ -260,6 +285,7 @@ void GpuQueue::copy_in(void* device, const void* host, size_t n_bytes) {
         impl_->add([=] { std::memcpy(device, host, n_bytes); });
         return;
     }
+    impl_->forbid_capture("a copy from memory that is not pinned");
     const auto* bytes = static_cast<const std::byte*>(host);
     impl_->add([device, staged = std::vector<std::byte>(bytes, bytes + n_bytes)] {
         std::memcpy(device, staged.data(), staged.size());
@@ -267,6 +293,7 @@ void GpuQueue::copy_in(void* device, const void* host, size_t n_bytes) {
 }
 void GpuQueue::copy_out(void* host, const void* device, size_t n_bytes) {
     if (n_bytes == 0) return;
+    if (!is_pinned(host)) impl_->forbid_capture("a copy to memory that is not pinned");
     impl_->add([=] { std::memcpy(host, device, n_bytes); });
 }
 void GpuQueue::copy_inside(void* to, const void* from, size_t n_bytes) {
@@ -277,10 +304,40 @@ void GpuQueue::clear(void* device, size_t n_bytes) {
     if (n_bytes == 0) return;
     impl_->add([=] { std::memset(device, 0, n_bytes); });
 }
+struct GpuGraph::Impl {
+    std::vector<std::function<bool()>> work;
+};
+GpuGraph::GpuGraph(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+GpuGraph::~GpuGraph() = default;
+GpuGraph::GpuGraph(GpuGraph&&) noexcept = default;
+GpuGraph& GpuGraph::operator=(GpuGraph&&) noexcept = default;
+
+void GpuQueue::begin_capture() {
+    impl_->forbid_capture("begin_capture");
+    impl_->recorded.emplace();
+}
+GpuGraph GpuQueue::end_capture() {
+    require(impl_->recorded.has_value(), "emulated GPU: end_capture without begin_capture");
+    auto graph = std::make_unique<GpuGraph::Impl>();
+    graph->work = std::move(*impl_->recorded);
+    impl_->recorded.reset();
+    return GpuGraph(std::move(graph));
+}
+void GpuQueue::abandon_capture() noexcept {
+    impl_->recorded.reset();
+}
+void GpuQueue::replay(const GpuGraph& graph) {
+    impl_->forbid_capture("replay");
+    for (const std::function<bool()>& item : graph.impl().work)
+        impl_->add_waiting(item);
+}
+
 void GpuQueue::synchronize() {
+    impl_->forbid_capture("synchronize");
     impl_->run_until(impl_->n_enqueued);
 }
 bool GpuQueue::is_idle() {
+    impl_->forbid_capture("is_idle");
     impl_->run_until(impl_->n_enqueued);
     return true;
 }
@@ -299,6 +356,7 @@ GpuEvent::GpuEvent(GpuEvent&&) noexcept = default;
 GpuEvent& GpuEvent::operator=(GpuEvent&&) noexcept = default;
 void GpuEvent::record(GpuQueue& queue) {
     impl_->queue = static_cast<WorkQueue*>(queue.handle());
+    impl_->queue->forbid_capture("the record of an event");
     impl_->place = impl_->queue->n_enqueued;
 }
 void GpuEvent::wait() {
@@ -306,6 +364,7 @@ void GpuEvent::wait() {
         impl_->queue->run_until(impl_->place);
 }
 void GpuEvent::hold_back(GpuQueue& queue) const {
+    static_cast<WorkQueue*>(queue.handle())->forbid_capture("the wait for an event");
     static_cast<WorkQueue*>(queue.handle())->add_waiting([event = *impl_] {
         if (event.queue == nullptr || !WorkQueue::all().contains(event.queue)) return true;
         while (event.queue->n_done < event.place && event.queue->advance()) {

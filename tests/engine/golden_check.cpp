@@ -91,7 +91,8 @@ void check_checkpoint(const std::filesystem::path& folder, const GoldenLimits& l
         }
         for (const size_t i : mine)
             prompts.push_back(cases[i].prompt);
-        const auto outputs = run_prompts(model, prompts, limits.n_greedy, {16, limits.step_tokens});
+        const auto outputs =
+            run_prompts(model, prompts, limits.n_greedy, {16, limits.step_tokens}, limits.norm == 0);
         for (size_t i = 0; i < mine.size() && model.layout().has_head; ++i) {
             GoldenCase golden = cases[mine[i]];
             golden.greedy.resize(static_cast<size_t>(limits.n_greedy));

@@ -43,7 +43,7 @@ void use_logits(const model::LogitsTile& tile, const engine::StepPlan& plan, std
                 Drawn& drawn) {
     std::vector<float> logits(static_cast<size_t>(tile.logits.vocab_size));
     tile.bring_to_host();
-    for (int64_t i = 0; i < tile.n_rows(); ++i) {
+    for (int64_t i = 0; i < tile.n_rows; ++i) {
         tile.copy_row(i, logits.data());
         const engine::LogitUse& use = plan.uses[static_cast<size_t>(tile.first + i)];
         const engine::ScheduledSequence& s = *use.sequence;
@@ -52,6 +52,7 @@ void use_logits(const model::LogitsTile& tile, const engine::StepPlan& plan, std
             if (use.position + 1 == s.n_prompt) out.logits = logits;
             const auto best = std::max_element(logits.begin(), logits.end()) - logits.begin();
             drawn.push_back({s.id, static_cast<int32_t>(best)});
+            out.greedy_logits.push_back(logits[static_cast<size_t>(best)]);
         } else {
             const auto target = static_cast<size_t>(s.tokens[static_cast<size_t>(use.position + 1)]);
             out.logprobs.push_back(static_cast<float>(logits[target] - log_sum_exp(logits)));
@@ -75,7 +76,7 @@ Drawn from_last_stage(const comm::Communicator& world, const Drawn& drawn) {
 }  // namespace
 
 std::vector<RunOutput> run_prompts(engine::RankModel& model, std::span<const std::vector<int32_t>> prompts,
-                                   int64_t n_greedy, const engine::SchedulerLimits& limits) {
+                                   int64_t n_greedy, const engine::SchedulerLimits& limits, bool observes) {
     engine::BlockPool pool(model.n_kv_blocks(), model.options().kv_block_size);
     engine::Scheduler scheduler(limits, pool);
     std::vector<RunOutput> outputs(prompts.size());
@@ -91,7 +92,8 @@ std::vector<RunOutput> run_prompts(engine::RankModel& model, std::span<const std
 
     const engine::StepPlan* plan = nullptr;  // whose logits the step at hand brings
     const int64_t k = model.config().num_experts_per_tok;
-    model.observe_router([&](int64_t layer, std::span<const int32_t> experts, int64_t first) {
+    const model::RouterObserver observer = [&](int64_t layer, std::span<const int32_t> experts,
+                                               int64_t first) {
         if (model.pipeline_depth() > 1) return;  // a stage works on an earlier batch than the one at hand
         for (const kernels::SequenceRows& rows : plan->batch.sequences) {
             for (int64_t i = 0; i < rows.n_tokens; ++i) {
@@ -106,7 +108,8 @@ std::vector<RunOutput> run_prompts(engine::RankModel& model, std::span<const std
                     choice.begin(), choice.end()};
             }
         }
-    });
+    };
+    if (observes) model.observe_router(observer);
 
     const int depth = model.pipeline_depth();
     std::deque<engine::StepPlan> in_flight;

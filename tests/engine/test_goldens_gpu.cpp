@@ -6,6 +6,7 @@
 #include "comm/gpu_communicator.h"
 #include "device/gpu.h"
 #include "engine/golden_check.h"
+#include "engine/model_runner.h"
 #include "support/test_support.h"
 
 namespace mixserve {
@@ -81,6 +82,49 @@ TEST(GpuGoldens, Qwen3MoeInLargeSteps) {
     MIXSERVE_NEEDS_GPU();
     MIXSERVE_NEEDS_SHARED(folder, "goldens/qwen3-moe");
     test::check_checkpoint(folder, large_steps(4), on_gpu({Strategy::tp_ep}));
+}
+
+/// Four prompts, then longer ones, for which memory has to grow: the steps that were recorded before are
+/// stale.
+std::vector<test::RunOutput> run_twice(const test::ConvertedModel& converted, bool cuda_graphs,
+                                       int64_t& n_replayed) {
+    test::LayoutChoice choice = on_gpu({Strategy::tp_ep});
+    choice.cuda_graphs = cuda_graphs;
+    std::vector<test::RunOutput> all;
+    test::for_each_layout(converted, choice, [&](engine::RankModel& model, const std::string&) {
+        int64_t before = 0;
+        for (const size_t length : {3, 20}) {
+            std::vector<std::vector<int32_t>> prompts;
+            for (size_t i = 0; i < (length == 3 ? 3 : 5); ++i)
+                prompts.emplace_back(length + i, static_cast<int32_t>(7 + i));
+            const auto outputs = test::run_prompts(model, prompts, 6, {16, 200}, false);
+            all.insert(all.end(), outputs.begin(), outputs.end());
+            if (cuda_graphs) {
+                EXPECT_GT(model.n_replayed_steps(), before) << "prompts of " << length;
+            }
+            before = model.n_replayed_steps();
+        }
+        n_replayed = model.n_replayed_steps();
+    });
+    return all;
+}
+
+TEST(GpuGraphs, ReplayedStepsGiveTheSameBits) {
+    MIXSERVE_NEEDS_GPU();
+    if (comm::Communicator::world().size() > 1) GTEST_SKIP() << "one rank records its steps, several do not";
+    MIXSERVE_NEEDS_SHARED(folder, "goldens/olmoe");
+    const test::ConvertedModel converted(folder);
+    int64_t n_replayed = 0;
+    const auto replayed = run_twice(converted, true, n_replayed);
+    int64_t n_without = 0;
+    const auto launched = run_twice(converted, false, n_without);
+    EXPECT_EQ(n_without, 0);
+    ASSERT_EQ(replayed.size(), launched.size());
+    for (size_t i = 0; i < replayed.size(); ++i) {
+        EXPECT_EQ(replayed[i].greedy, launched[i].greedy) << "prompt " << i;
+        EXPECT_EQ(replayed[i].greedy_logits, launched[i].greedy_logits) << "prompt " << i;
+        EXPECT_EQ(replayed[i].logits, launched[i].logits) << "prompt " << i;
+    }
 }
 
 }  // namespace

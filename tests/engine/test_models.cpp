@@ -64,6 +64,7 @@ void for_each_layout(const ConvertedModel& converted, const LayoutChoice& choice
             } else {
                 options.ranks_on_gpu = world;
             }
+            options.cuda_graphs = choice.cuda_graphs;
             options.max_model_len = choice.max_model_len;
             options.max_num_seqs = 16;
             options.kv_cache_bytes = int64_t{64} << 20;

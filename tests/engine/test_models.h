@@ -31,6 +31,7 @@ struct LayoutChoice {
     device::Backend backend = device::Backend::cpu;
     /// With NCCL each rank takes a GPU of its own; else all share the first.
     comm::GpuTransport gpu_transport = comm::GpuTransport::host;
+    bool cuda_graphs = true;
     int64_t max_model_len = 256;
     /// make_goldens.py casts whole modules to bf16 and back, rotary buffers included; the sample model's
     /// golden does not.

@@ -52,8 +52,8 @@ class Step {
         values_.assign(bytes, std::byte{0xff});
     }
 
-    /// The tolerance is on the norm of the whole.
-    void check(double tolerance) {
+    /// The tolerance is on the norm of the whole. `is_replayed`: also with a padded plan.
+    void check(double tolerance, bool is_replayed = false) {
         const int64_t q_width = s_.n_heads * s_.head_dim;
         const int64_t stride = q_width + 2 * s_.n_kv_heads * s_.head_dim;
         device::Stream cpu(1);
@@ -87,7 +87,38 @@ class Step {
         OnGpu<float> out = unwritten(expected.size());
         paged_attention(gpu_q.data(), stride, s_.n_heads, kv_head_of_, scale, s_.sliding_window, sequences_,
                         gpu_cache, out.data(), gpu_stream());
-        EXPECT_LE(norm_distance(out.read(), expected), tolerance);
+        const std::vector<float> actual = out.read();
+        EXPECT_LE(norm_distance(actual, expected), tolerance);
+        if (is_replayed) check_padded(gpu_q, stride, scale, gpu_cache, actual);
+    }
+
+    /// The plan of a step that is replayed: the same bits, and rows that have nothing done to them.
+    void check_padded(const OnGpu<float>& q, int64_t stride, float scale, const KvCache& cache,
+                      const std::vector<float>& expected) {
+        constexpr size_t n_more = 3;
+        const auto n_rows = n_rows_ + static_cast<int64_t>(n_more);
+        const AttentionBatch plan = plan_attention(sequences_, kv_head_of_, cache, gpu_stream(), n_rows);
+        const size_t q_width = expected.size() / static_cast<size_t>(n_rows_);
+        OnGpu<float> out = unwritten(expected.size() + n_more * q_width);
+        paged_attention(q.data(), stride, scale, s_.sliding_window, plan, cache, out.data(), gpu_stream());
+        const std::vector<float> values = out.read();
+        EXPECT_TRUE(same_bits({values.begin(), values.begin() + static_cast<std::ptrdiff_t>(expected.size())},
+                              expected));
+        EXPECT_TRUE(std::all_of(values.begin() + static_cast<std::ptrdiff_t>(expected.size()), values.end(),
+                                [](float v) { return std::isnan(v); }));
+        const auto at = static_cast<int64_t>(q_width);
+        const int64_t width = s_.n_kv_heads * s_.head_dim;
+        OnGpu<std::byte> keys(keys_), values_now(values_);
+        OnGpu<std::byte> padded_keys(keys_), padded_values(values_);
+        KvCache plain = cache, padded = cache;
+        plain.keys = keys.data();
+        plain.values = values_now.data();
+        padded.keys = padded_keys.data();
+        padded.values = padded_values.data();
+        store_kv(q.data() + at, q.data() + at + width, stride, plan, padded, gpu_stream());
+        store_kv(q.data() + at, q.data() + at + width, stride, sequences_, plain, gpu_stream());
+        EXPECT_EQ(padded_keys.read(), keys.read());
+        EXPECT_EQ(padded_values.read(), values_now.read());
     }
 
   private:
@@ -114,8 +145,25 @@ TEST(GpuAttention, DecodeAgreesWithTheCpu) {
                            Shape{4, 2, 128, 16, 300, DType::bf16}, Shape{2, 2, 256, 32, 0, DType::f32}}) {
         SCOPED_TRACE(describe(s));
         Step(s, {{0, 1}, {5, 1}, {31, 1}, {32, 1}, {255, 1}, {256, 1}, {600, 1}, {511, 2}})
-            .check(f32_tolerance);
+            .check(f32_tolerance, true);
     }
+}
+
+TEST(GpuAttention, SizesOfPlansAreFew) {
+    EXPECT_EQ(cuda::padded_size(0), 0);
+    int64_t last = 0;
+    int n_sizes = 0;
+    for (int64_t n = 1; n <= 4096; ++n) {
+        const int64_t size = cuda::padded_size(n);
+        ASSERT_GE(size, n);
+        ASSERT_LE(4 * size, 5 * n + 3) << n;
+        ASSERT_GE(size, last);
+        n_sizes += size > last ? 1 : 0;
+        last = size;
+    }
+    EXPECT_EQ(n_sizes, 8 + 4 * 9);
+    EXPECT_EQ(cuda::padded_size(33), 40);
+    EXPECT_EQ(cuda::padded_size(64), 64);
 }
 
 TEST(GpuAttention, PrefillInF32AgreesWithTheCpu) {

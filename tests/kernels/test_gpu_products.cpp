@@ -266,6 +266,21 @@ TEST(GpuRouter, ChoosesAsTheCpuDoes) {
     }
 }
 
+TEST(GpuRouter, RowsThatAreNotUsedChooseNothing) {
+    MIXSERVE_NEEDS_GPU();
+    const int64_t n_rows = 6, n_experts = 40, k = 33, n_used = 4;
+    const OnGpu<float> logits(random_floats(static_cast<size_t>(n_rows * n_experts), 22));
+    OnGpu<int32_t> all(std::vector<int32_t>(static_cast<size_t>(n_rows * k), 7)), some(all.read());
+    OnGpu<float> weights = unwritten(static_cast<size_t>(n_rows * k));
+    const OnGpu<int32_t> used(std::vector<int32_t>{n_used});
+    route_top_k(logits.data(), n_rows, n_experts, k, true, all.data(), weights.data(), gpu_stream());
+    route_top_k(logits.data(), n_rows, n_experts, k, true, some.data(), weights.data(), gpu_stream(),
+                used.data());
+    std::vector<int32_t> expected = all.read();
+    std::fill(expected.begin() + n_used * k, expected.end(), -1);
+    EXPECT_EQ(some.read(), expected);
+}
+
 TEST(GpuRouter, CountsAsTheCpuDoes) {
     MIXSERVE_NEEDS_GPU();
     const std::vector<int32_t> experts = Routed(300, 7, 2, true).experts;
