@@ -15,7 +15,7 @@ foreach(n 2 4)
              -n ${n} $<TARGET_FILE:engine_test_goldens_emulator> --gtest_filter=${goldens_np${n}})
     set_tests_properties(engine_test_goldens_emulator_nccl_np${n} PROPERTIES TIMEOUT 900 PROCESSORS 2 ENVIRONMENT MIXSERVE_EMULATED_GPUS=${n})
 endforeach()
-mixserve_test(engine/test_batch_invariance LIBRARIES mixserve_test_models RANKS 1 4 TIMEOUT 600)
+mixserve_test(engine/test_batch_invariance LIBRARIES mixserve_test_models RANKS 1 2 4 TIMEOUT 600)
 mixserve_test(engine/test_sampler)
 target_sources(engine_test_sampler PRIVATE ${CMAKE_CURRENT_LIST_DIR}/test_stop_matcher.cpp ${CMAKE_CURRENT_LIST_DIR}/test_sequence_output.cpp
                                           ${CMAKE_CURRENT_LIST_DIR}/test_prompt_encoder.cpp)
