@@ -25,7 +25,7 @@ Value absolute(Interpreter&, const Value& value, const Args& args) {
 Value to_int(Interpreter&, const Value& value, const Args& args) {
     const Params params("int", args, {"default", "base"});
     refuse_undefined(value);
-    const Value otherwise = params.get(0, Value::integer(0));
+    Value otherwise = params.get(0, Value::integer(0));
     std::optional<double> d;
     if (const Str* s = value.if_str()) {
         const Int base = params.integer(1, 10);

@@ -83,7 +83,7 @@ std::string grouped(const std::string& text, char separator, size_t group) {
     return out + text.substr(whole);
 }
 
-std::string lay_out(Budget& budget, const Spec& spec, std::string sign, std::string body) {
+std::string lay_out(Budget& budget, const Spec& spec, const std::string& sign, std::string body) {
     if (spec.grouping) {
         body = grouped(body, spec.grouping,
                        spec.type == 'x' || spec.type == 'X' || spec.type == 'b' || spec.type == 'o' ? 4 : 3);

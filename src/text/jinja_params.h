@@ -18,9 +18,7 @@ class Params {
 
     /// nullptr: not given
     const Value* operator[](size_t i) const { return values_[i]; }
-    Value get(size_t i, Value otherwise = {}) const {
-        return values_[i] ? *values_[i] : std::move(otherwise);
-    }
+    Value get(size_t i, const Value& otherwise = {}) const { return values_[i] ? *values_[i] : otherwise; }
     bool flag(size_t i, bool otherwise) const { return values_[i] ? truthy(*values_[i]) : otherwise; }
     /// Raises for what is no int.
     Int integer(size_t i, Int otherwise) const;

@@ -41,7 +41,8 @@ std::string repr_float(double d) {
     }
     if (exponent < 0) return fmt::format("{}0.{:0>{}}", out, digits, n - exponent - 1);
     if (n <= exponent + 1)
-        return out + digits + std::string(static_cast<size_t>(exponent + 1 - n), '0') + ".0";
+        return out + digits + std::string(static_cast<size_t>(exponent) + 1 - static_cast<size_t>(n), '0') +
+               ".0";
     const auto whole = static_cast<size_t>(exponent + 1);
     return fmt::format("{}{}.{}", out, digits.substr(0, whole), digits.substr(whole));
 }

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
-#include <cstring>
+#include <bit>
+#include <cstdint>
 #include <numeric>
 
 #include "comm/gpu_communicator.h"
@@ -178,7 +179,8 @@ TEST_F(GpuTensorGroups, ReduceSumsInTheOrderOfRanks) {
                     for (int r = 1; r < world.size(); ++r)
                         expected += value(r, owned.begin * width + i);
                     if (accumulate) expected = 0.25F + expected;
-                    ASSERT_EQ(std::memcmp(&sums[static_cast<size_t>(i)], &expected, sizeof expected), 0)
+                    ASSERT_EQ(std::bit_cast<uint32_t>(sums[static_cast<size_t>(i)]),
+                              std::bit_cast<uint32_t>(expected))
                         << sums[static_cast<size_t>(i)] << " != " << expected;
                 }
             }

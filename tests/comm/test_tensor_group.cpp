@@ -1,7 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
-#include <cstring>
+#include <cstdint>
 
 #include "comm/ordered_sum.h"
 #include "comm/tensor_group.h"
@@ -50,7 +51,7 @@ TEST_P(TensorGroups, ReduceSumsInTheOrderOfRanks) {
                     for (int r = 1; r < world.size(); ++r)
                         expected += value(r, at / width, at % width);
                     if (accumulate) expected = 0.25F + expected;
-                    ASSERT_EQ(std::memcmp(&out[i], &expected, sizeof expected), 0)
+                    ASSERT_EQ(std::bit_cast<uint32_t>(out[i]), std::bit_cast<uint32_t>(expected))
                         << out[i] << " != " << expected;
                 }
             }

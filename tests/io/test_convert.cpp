@@ -177,7 +177,7 @@ void write_in_files(const std::string& folder, const MadeModel& made, bool with_
         const std::string file = "model-" + std::to_string(i) + ".safetensors";
         const auto end = tensors.begin() + static_cast<int64_t>(std::min(tensors.size(), i + 4));
         const std::vector<MadeTensor> part(tensors.begin() + static_cast<int64_t>(i), end);
-        test::write_file(folder + "/" + file, test::safetensors_bytes(part));
+        test::write_file(std::filesystem::path(folder) / file, test::safetensors_bytes(part));
         for (const MadeTensor& tensor : part)
             index["weight_map"][tensor.name] = file;
     }

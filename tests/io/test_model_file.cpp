@@ -31,7 +31,7 @@ std::vector<MadeTensor> odd_tensors() {
 ModelTexts some_texts() {
     ModelTexts texts;
     texts.config = "{\"model_type\": \"x\"}\n";
-    texts.tokenizer = std::string("\0 bytes \xff\xfe and \n\0\0", 19);
+    texts.tokenizer = std::string("\0 bytes \xff\xfe and \n\0\0", 18);
     texts.chat_template = "{{ m }}";
     return texts;
 }

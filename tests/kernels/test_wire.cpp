@@ -1,6 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <limits>
 #include <vector>
@@ -42,7 +44,8 @@ TEST(Wire, Bf16IsTheNearest) {
     const std::vector<float> back = through_the_wire(WireType::bf16, rows, 37);
     for (size_t i = 0; i < rows.size(); ++i) {
         const float expected = bf16_to_f32(f32_to_bf16(rows[i]));
-        EXPECT_EQ(std::memcmp(&back[i], &expected, 4), 0) << rows[i] << " became " << back[i];
+        EXPECT_EQ(std::bit_cast<uint32_t>(back[i]), std::bit_cast<uint32_t>(expected))
+            << rows[i] << " became " << back[i];
     }
     rows[0] = std::numeric_limits<float>::quiet_NaN();
     EXPECT_TRUE(std::isnan(through_the_wire(WireType::bf16, rows, 37)[0]));
