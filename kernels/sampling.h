@@ -56,8 +56,8 @@ inline constexpr int64_t max_sampled_vocab = 1 << 19;
 /// What comes of a row.
 struct RowSample {
     int32_t token = 0;
-    int32_t n_not_finite =
-        0;  // logits, as they came or after the penalties; above 0, of the others only these
+    /// Logits, as they came or after the penalties; where there are any, only the next two mean something.
+    int32_t n_not_finite = 0;
     int32_t first_not_finite = 0;
     float not_finite = 0;
     float logprob = 0;  // of the token in the raw distribution, with n_top >= 0 ..

@@ -38,7 +38,7 @@ void add_job_options(po::options_description& options) {
     options.add_options()("input-file", po::value<std::string>()->value_name("P.jsonl")->required(),
                           "prompts: .jsonl (simple, chat and OpenAI-batch lines, mixed) or .txt")(
         "output-dir", po::value<std::string>()->value_name("D")->required(),
-        "a folder that is new or empty, or with --resume that of an earlier start")(
+        "a folder that is new or empty, that of a start that made no row, or with --resume that of any")(
         "resume", po::bool_switch(),
         "go on where an earlier start in --output-dir ended; starts afresh where there was none")(
         "resume-anyway", po::bool_switch(),
@@ -331,7 +331,6 @@ int run_job(Arguments arguments, bool scores) {
     limit_stop(0);
     const int stop_signal =
         engine::Engine(rank_model, options.limits, context, job.get(), job.get(), job_options.tracing).run();
-    watchdog.reset();
     const int exit_code = stop_signal == 0 ? exit_ok : stop_exit_code(stop_signal);
     if (!is_root) return exit_code;
 

@@ -117,9 +117,10 @@ JobPlace open_job_place(const EngineOptions& options, const JobOptions& job,
     const ordered_json earlier = read_earlier(folder);
     const io::InputFacts input = io::scan_input(job.input_file, job.shard);
     record.identity = identity_json(options, job, defaults, model, input, scores);
-    const bool goes_on = !earlier.is_null() && is_same(job, record.identity, earlier);
     engine::JobHistory history = read_history(folder, earlier, scores);
     record.n_rows_before = history.rows.totals.n_rows();
+    // A start that made no row is in nobody's way.
+    const bool goes_on = record.n_rows_before > 0 && is_same(job, record.identity, earlier);
     JobPlace place{std::move(folder), input, std::move(history), first_started(earlier),
                    goes_on && record.n_rows_before >= input.n_in_shard};
     if (place.complete) return place;

@@ -24,7 +24,6 @@ namespace {
 
 /// The functions that are used of it. `error` is empty when all were found.
 struct Library {
-    decltype(&ncclGetVersion) get_version = nullptr;
     decltype(&ncclGetUniqueId) get_unique_id = nullptr;
     decltype(&ncclGetErrorString) error_string = nullptr;
     decltype(&ncclGetLastError) last_error = nullptr;
@@ -55,7 +54,6 @@ struct Library {
                 return;
             }
         }
-        load(file, "ncclGetVersion", get_version);
         load(file, "ncclGetUniqueId", get_unique_id);
         load(file, "ncclGetErrorString", error_string);
         load(file, "ncclGetLastError", last_error);
@@ -163,11 +161,13 @@ class Monitor {
     }
 
     // What the queues hold may never end, and what they compute from here on is worthless: so the process
-    // ends here, and the launcher ends the others, as with the watchdog.
+    // ends here, and the launcher ends the others, as with the watchdog. Not at once: a rank that failed
+    // first has the cause to tell.
     [[noreturn]] static void end_job(const std::string& text) {
         const std::string line = fmt::format("mixserve: the job ends: {}\n", text);
         std::fputs(line.c_str(), stderr);
         std::fflush(stderr);
+        std::this_thread::sleep_for(std::chrono::seconds(5));
         _exit(exit_failure);
     }
 
@@ -187,7 +187,8 @@ Monitor& monitor() {
 GpuCommunicator::Impl::~Impl() {
     if (comm == nullptr) return;
     monitor().remove(this);
-    // Destroying waits for what is enqueued, and so for others; a rank that fails must not.
+    // Destroying waits for what is enqueued, and so for others, which a rank that fails is not to add to.
+    // (What it has freed before may have waited: until the others, whose operations are matched, have ended.)
     if (may_wait_for_others()) {
         library().destroy(comm);
     } else {

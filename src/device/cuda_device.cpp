@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/heartbeat.h"
 #include "device/cuda_check.h"
 #include "device/gpu.h"
 
@@ -307,6 +308,7 @@ void GpuQueue::replay(const GpuGraph& graph) {
 }
 
 void GpuQueue::synchronize() {
+    const WaitScope waiting("cudaStreamSynchronize");
     check_cuda(cudaStreamSynchronize(impl_->stream), "cudaStreamSynchronize");
 }
 
@@ -339,6 +341,7 @@ void GpuEvent::record(GpuQueue& queue) {
     check_cuda(cudaEventRecord(impl_->event, static_cast<cudaStream_t>(queue.handle())), "cudaEventRecord");
 }
 void GpuEvent::wait() {
+    const WaitScope waiting("cudaEventSynchronize");
     check_cuda(cudaEventSynchronize(impl_->event), "cudaEventSynchronize");
 }
 void GpuEvent::hold_back(GpuQueue& queue) const {

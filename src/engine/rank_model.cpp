@@ -118,7 +118,7 @@ RankModel::RankModel(const model::ModelConfig& config, const comm::Topology& top
 }
 
 /// MPI connects, and the exchange allocates, at the first use: a layer without tokens takes that out of the
-/// first prompt's time.
+/// first prompt's time. (NCCL's peers connect with the first rows all the same.)
 void RankModel::warm_up() {
     topology_.lane.barrier();
     const auto layer = std::find_if(weights_.layers.begin(), weights_.layers.end(),

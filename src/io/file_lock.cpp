@@ -7,6 +7,7 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -76,8 +77,10 @@ void warn_without_locks(const std::string& path, int code) {
 }  // namespace
 
 FileLock FileLock::take(const std::string& path, const ordered_json& holder, double patience_s) {
+    std::optional<FileCallScope> call(std::in_place, "opening", path);
     FileLock taken(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
     const int descriptor = taken.descriptor_;
+    call.reset();
     require_usage(descriptor >= 0, "cannot make '{}': {}; {}", path, errno_text(errno), write_remedy(errno));
     const double deadline_s = now_s() + patience_s;
     bool told = false;
@@ -96,6 +99,7 @@ FileLock FileLock::take(const std::string& path, const ordered_json& holder, dou
     if (code != 0) warn_without_locks(path, code);
     // For people, and for whoever is refused: without it the lock is as good.
     const std::string text = holder.dump() + "\n";
+    call.emplace("writing", path);
     if (::ftruncate(descriptor, 0) != 0 ||
         ::pwrite(descriptor, text.data(), text.size(), 0) != static_cast<ssize_t>(text.size())) {
         spdlog::warn("cannot write to '{}': {}", path, errno_text(errno));

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/file_calls.h"
+#include "base/heartbeat.h"
 #include "io/digest.h"
 #include "io/hdf5_format.h"
 #include "io/raw_file.h"
@@ -149,6 +150,7 @@ struct ModelFile::Impl {
 
 void ModelFile::Impl::add_tensor(const OpenFile& file, const std::string& object, const std::string& name) {
     const FileCallScope reading("reading", files[file.index].path());
+    heartbeat.beat();
     const std::string where = fmt::format("{}: tensor '{}'", files[file.index].path(), name);
     const Hdf5Handle dataset(H5Dopen2(file.handle.id(), object.c_str(), H5P_DEFAULT));
     require_usage(dataset.valid(), "{} cannot be opened: {}; convert or copy the model again", where,

@@ -6,10 +6,11 @@
 #include <array>
 #include <cerrno>
 #include <filesystem>
-#include <set>
+#include <fstream>
 
 #include "base/error.h"
 #include "base/file_calls.h"
+#include "base/log.h"
 
 namespace mixserve::io {
 namespace {
@@ -38,9 +39,10 @@ bool is_without_rows(const std::string& path, const std::set<std::string>& names
     return names.contains("run.json") &&
            std::all_of(names.begin(), names.end(), [&](const std::string& name) {
                if (std::find(of_a_start.begin(), of_a_start.end(), name) != of_a_start.end()) return true;
-               std::error_code error;
-               return std::find(of_rows.begin(), of_rows.end(), name) != of_rows.end() &&
-                      fs::file_size(path + "/" + name, error) == 0 && !error;
+               if (std::find(of_rows.begin(), of_rows.end(), name) == of_rows.end()) return false;
+               // Opening it asks the server, where NFS would answer from its cache.
+               std::ifstream rows(path + "/" + name, std::ios::ate);
+               return rows && rows.tellg() == 0;
            });
 }
 
@@ -123,9 +125,24 @@ OutputFolder OutputFolder::open(const std::string& path, bool resume, const orde
         "the output folder '{}' has the run.json of a job without rows, which may be running, as this "
         "file system has no locks; remove the folder if not, or give another --output-dir",
         path);
-    for (const std::string& name : left)
-        fs::remove(folder.file(name));
+    if (!left.empty()) folder.clear(left);
     return folder;
+}
+
+/// run.json goes last: a folder that is half cleared is still known as what it is.
+void OutputFolder::clear(const std::set<std::string>& names) const {
+    spdlog::info("removing what an earlier start without rows left in '{}'", path_);
+    const FileCallScope removing("removing files in", path_);
+    const auto remove = [&](const std::string& name) {
+        std::error_code error;
+        fs::remove(file(name), error);
+        require_usage(!error, "cannot remove '{}': {}; {}", file(name), error.message(),
+                      remedy(error.value(), path_));
+    };
+    for (const std::string& name : names) {
+        if (name != "run.json") remove(name);
+    }
+    remove("run.json");
 }
 
 bool OutputFolder::has_job() const {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <set>
 #include <string>
 
 #include "base/json.h"
@@ -23,6 +24,8 @@ class OutputFolder {
 
   private:
     OutputFolder(std::string path, FileLock lock) : path_(std::move(path)), lock_(std::move(lock)) {}
+    void clear(const std::set<std::string>& names) const;
+
     std::string path_;
     FileLock lock_;
 };

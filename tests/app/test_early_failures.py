@@ -31,11 +31,17 @@ class SameCommandAgain(EarlyFailure):
         self.assertIn("raise --kv-cache-memory", ended.messages[0])
         self.check_goes_now("--kv-cache-memory", "16MiB")
 
+    def test_resumed_with_another_sampling(self):
+        self.assertEqual(self.job("run", "--resume", "--kv-cache-memory", "1KiB").code, 2)
+        ended = self.job("run", "--resume", "--temperature", "0.5")
+        self.assertEqual(ended.code, 0, ended)
+        self.assertEqual(list(read_rows(self.out / "generations.jsonl")), ["a"])
+
+    @unittest.skipIf(N_RANKS > 1, "mpirun would be limited too")
     def test_no_memory_for_the_cache(self):
-        if N_RANKS == 1:
-            ended = self.job("run", "--kv-cache-memory", "2GiB", "--max-num-seqs", "2000", before=["prlimit", "--as=2000000000"])
-            self.assertEqual(ended.code, 1, ended)
-            self.check_goes_now()
+        ended = self.job("run", "--kv-cache-memory", "2GiB", "--max-num-seqs", "2000", before=["prlimit", "--as=2000000000"])
+        self.assertEqual(ended.code, 1, ended)
+        self.check_goes_now()
 
     def test_model_that_is_not_there(self):
         self.check_refused(self.job("run", model=self.folder / "m.h5"), "m.h5", "no such file")

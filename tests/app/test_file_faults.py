@@ -90,7 +90,9 @@ class Dates(FileFaults):
         self.assertEqual(len(prompts), 1)
         rows.write_text("".join(whole.splitlines(keepends=True)[:2]))
         time.sleep(1.1)
-        self.job("run", *options, "--resume", n_ranks=1)
+        resumed = self.job("run", *options, "--resume", n_ranks=1)
+        self.assertEqual(resumed.code, 0, resumed)
+        self.assertEqual(len(rows.read_text().splitlines()), 6)
         again = {json.dumps(json.loads(line)["prompt_logprobs"]) for line in rows.read_text().splitlines()}
         self.assertEqual(again, prompts)
 
