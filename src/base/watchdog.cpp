@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/file_calls.h"
 #include "base/heartbeat.h"
+#include "base/launcher.h"
 
 namespace mixserve {
 namespace {
@@ -131,6 +132,7 @@ void Watchdog::end_job(const std::string& file_call) {
     std::this_thread::sleep_for(std::chrono::duration<double>(others_s + turn_s));
     print(fmt::format("mixserve: watchdog: the job ends (--watchdog-timeout {:g}). {}\n", timeout_s_,
                       remedy(n_ranks_, file_call)));
+    kill_launcher_that_stays(15);
     _exit(exit_failure);
 }
 

@@ -53,7 +53,10 @@ def wait(process):
         out, err = process.communicate(timeout=HANG_S)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        out, err = process.communicate()
+        try:
+            out, err = process.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            out = err = "(held by a process that is not of its group)"
         raise AssertionError(f"no end after {HANG_S} s: {process.args}\n{out}\n{err}") from None
     return Ended(process.returncode, out, err)
 
