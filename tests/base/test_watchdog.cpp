@@ -1,4 +1,6 @@
 #include <gtest/gtest.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -8,6 +10,7 @@
 #include "base/clock.h"
 #include "base/file_calls.h"
 #include "base/heartbeat.h"
+#include "base/launcher.h"
 #include "base/phase.h"
 #include "base/watchdog.h"
 
@@ -99,6 +102,36 @@ TEST(Watchdog, TimeForWhichTheProcessWasStoppedDoesNotCount) {
         _exit(99);
     };
     EXPECT_EXIT(run(), testing::ExitedWithCode(99), "");
+}
+
+/// How a process of this name ends whose child calls kill_launcher_that_stays(1), and which otherwise ends by
+/// itself after `life_s`.
+int end_of_launcher(const char* name, int life_s) {
+    const pid_t launcher = fork();
+    if (launcher == 0) {
+        prctl(PR_SET_NAME, name);
+        if (fork() == 0) {
+            kill_launcher_that_stays(1);
+            _exit(0);
+        }
+        pause_s(life_s);
+        _exit(7);
+    }
+    int status = 0;
+    waitpid(launcher, &status, 0);
+    return status;
+}
+
+TEST(Launcher, IsKilledWhenItStays) {
+    const int status = end_of_launcher("orted", 120);
+    EXPECT_TRUE(WIFSIGNALED(status));
+    EXPECT_EQ(WTERMSIG(status), SIGKILL);
+}
+
+TEST(Launcher, OtherProgramsAreLeftAlone) {
+    const int status = end_of_launcher("slurmstepd", 3);
+    EXPECT_TRUE(WIFEXITED(status));
+    EXPECT_EQ(WEXITSTATUS(status), 7);
 }
 
 TEST(Heartbeat, WaitScopesNest) {
