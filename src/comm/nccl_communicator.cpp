@@ -160,14 +160,12 @@ class Monitor {
         }
     }
 
-    // What the queues hold may never end, and what they compute from here on is worthless: so the process
-    // ends here, and the launcher ends the others, as with the watchdog. Not at once: a rank that failed
-    // first has the cause to tell.
+    // What the queues hold may never end, and what they compute from here on is worthless, so that no row may
+    // be made of it: the process ends here and now, and the launcher ends the others, as with the watchdog.
     [[noreturn]] static void end_job(const std::string& text) {
         const std::string line = fmt::format("mixserve: the job ends: {}\n", text);
         std::fputs(line.c_str(), stderr);
         std::fflush(stderr);
-        std::this_thread::sleep_for(std::chrono::seconds(5));
         _exit(exit_failure);
     }
 
