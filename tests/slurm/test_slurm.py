@@ -4,6 +4,7 @@
 Exit code 77, with the reason, where Slurm is not installed or namespaces are refused."""
 
 import contextlib
+import csv
 import json
 import os
 import pathlib
@@ -199,6 +200,19 @@ class Slurm(unittest.TestCase):
         self.assert_all_rows(folder / "merged")
         for task in ("0", "1"):
             self.assertTrue(0 < len(self.row_ids(folder / task)) < 30)
+
+    def test_scaling_study(self):
+        """A batch job a point, on one node and on two."""
+        prompts = self.write_prompts(8, 4)
+        study = self.folder / "study"
+        call(ROOT / "scripts/scaling-study", "--launcher", "sbatch", "--sbatch=--account=test --partition=test --cpus-per-task=1",
+             "--srun=--mpi=pmix", "--model", os.environ["SAMPLE_MODEL"], "--input-file", prompts, "--nodes", "1,2", "--ranks-per-node", "2",
+             "--strategies", "tp-ep", "--timeout", "1200", "--mixserve", PROGRAM, "--output-dir", study, cwd=self.folder,
+             env=dict(os.environ, OMPI_MCA_btl_tcp_if_include="eth0", OMPI_MCA_mpi_yield_when_idle="1"))
+        with (study / "points.csv").open() as file:
+            points = [(row["nodes"], row["copies"], row["state"]) for row in csv.DictReader(file)]
+        self.assertEqual(points, [("1", "1", "finished"), ("2", "1", "finished"), ("2", "2", "finished")])
+        self.assertTrue((study / "report.html").exists())
 
     def test_node_that_fails(self):
         job = self.submit("many-nodes.sh", *RUN_OPTIONS, n=60, max_tokens=60)
