@@ -22,9 +22,6 @@ __global__ void plan_kernel(const int32_t* experts, int64_t n_rows, int k, const
     int* warp_counts = shared_memory<int>();
     const int node = static_cast<int>(blockIdx.x);
     const int thread = static_cast<int>(threadIdx.x);
-    const int warp = thread / warp_size;
-    const int lane = thread % warp_size;
-    const int n_warps = static_cast<int>(blockDim.x) / warp_size;
     int next = 0;
     int n_entries = 0;
     for (int64_t base = 0; base < n_rows; base += blockDim.x) {
@@ -33,22 +30,13 @@ __global__ void plan_kernel(const int32_t* experts, int64_t n_rows, int k, const
         for (int j = 0; row < n_rows && j < k; ++j)
             n_mine += node_of_expert[experts[row * k + j]] == node ? 1 : 0;
         n_entries += n_mine;
-        const uint32_t mine = __ballot_sync(all_lanes, n_mine > 0);
-        if (lane == 0) warp_counts[warp] = __popc(mine);
-        __syncthreads();
-        int before = 0;
-        int total = 0;
-        for (int w = 0; w < n_warps; ++w) {
-            before += w < warp ? warp_counts[w] : 0;
-            total += warp_counts[w];
-        }
-        __syncthreads();
+        const BlockRank rank = rank_in_block(n_mine > 0, warp_counts);
         if (row < n_rows) {
-            const int place = next + before + __popc(mine & ((1U << lane) - 1U));
+            const int place = next + rank.before;
             places[node * n_rows + row] = n_mine > 0 ? place : -1;
             if (n_mine > 0) rows[node * n_rows + place] = static_cast<int32_t>(row);
         }
-        next += total;
+        next += rank.total;
     }
     // Exact: far below 2^24.
     const float sum = block_sum(static_cast<float>(n_entries), shared_memory<float>());

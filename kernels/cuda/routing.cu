@@ -115,33 +115,21 @@ __global__ void sort_kernel(const int32_t* experts, const float* weights, int64_
     int* warp_counts = shared_memory<int>();
     const int64_t expert = first_expert + blockIdx.x;
     const int thread = static_cast<int>(threadIdx.x);
-    const int warp = thread / warp_size;
-    const int lane = thread % warp_size;
-    const int n_warps = static_cast<int>(blockDim.x) / warp_size;
     int32_t next = offsets[blockIdx.x];
     for (int64_t base = 0; base < n_entries; base += blockDim.x) {
         const int64_t i = base + thread;
         const int64_t chosen = i < n_entries ? experts[i] : -1;
         const bool is_mine = i < n_entries && chosen == expert;
-        const uint32_t mine = __ballot_sync(all_lanes, is_mine);
-        if (lane == 0) warp_counts[warp] = __popc(mine);
-        __syncthreads();
-        int before = 0;
-        int total = 0;
-        for (int w = 0; w < n_warps; ++w) {
-            before += w < warp ? warp_counts[w] : 0;
-            total += warp_counts[w];
-        }
-        __syncthreads();
+        const BlockRank rank = rank_in_block(is_mine, warp_counts);
         if (is_mine) {
-            const int32_t place = next + before + __popc(mine & ((1U << lane) - 1U));
+            const int32_t place = next + rank.before;
             rows[place] = static_cast<int32_t>(i / k);
             gate_weights[place] = weights[i];
             places[i] = place;
         }
         const bool is_elsewhere = chosen < first_expert || chosen >= first_expert + n_experts;
         if (blockIdx.x == 0 && i < n_entries && is_elsewhere) places[i] = -1;
-        next += total;
+        next += rank.total;
     }
 }
 

@@ -134,6 +134,30 @@ __device__ __forceinline__ float warp_max(float value) {
     return value;
 }
 
+/// Of the threads of a block for which `is_counted` holds: how many come before this one, and how many there
+/// are.
+struct BlockRank {
+    int before;
+    int total;
+};
+/// All threads of the block call it. warp_counts [warps of the block]: shared memory, which may be used again
+/// at once.
+__device__ __forceinline__ BlockRank rank_in_block(bool is_counted, int* warp_counts) {
+    const int warp = static_cast<int>(threadIdx.x) / warp_size;
+    const int lane = static_cast<int>(threadIdx.x) % warp_size;
+    const int n_warps = static_cast<int>(blockDim.x) / warp_size;
+    const uint32_t counted = __ballot_sync(all_lanes, is_counted);
+    if (lane == 0) warp_counts[warp] = __popc(counted);
+    __syncthreads();
+    BlockRank rank{__popc(counted & ((1U << lane) - 1U)), 0};
+    for (int w = 0; w < n_warps; ++w) {
+        rank.before += w < warp ? warp_counts[w] : 0;
+        rank.total += warp_counts[w];
+    }
+    __syncthreads();
+    return rank;
+}
+
 /// The sum over the threads of a block of whole warps, the same bits in every thread. `slots`: a float a
 /// warp, in shared memory; it may be used again after the next __syncthreads().
 __device__ __forceinline__ float block_sum(float value, float* slots) {

@@ -134,10 +134,7 @@ class NcclExchange final : public Exchange {
     static size_t bytes(int64_t n, size_t size) { return static_cast<size_t>(n) * size; }
     template <class T>
     static T* reserve(device::Buffer& buffer, int64_t n) {
-        const size_t n_bytes = bytes(n, sizeof(T));
-        // Half as much again, so that growing steps do not allocate each time.
-        if (n_bytes > buffer.size())
-            buffer.reserve(buffer.size() == 0 ? n_bytes : n_bytes + n_bytes / 2, device::Memory::device);
+        buffer.grow(bytes(n, sizeof(T)), device::Memory::device);
         return buffer.as<T>().data();
     }
     device::GpuQueue& main_queue() { return *stream_.gpu(); }

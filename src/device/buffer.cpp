@@ -64,4 +64,9 @@ void Buffer::reserve(size_t n_bytes, Memory memory) {
     *this = Buffer(n_bytes, memory);
 }
 
+void Buffer::grow(size_t n_bytes, Memory memory) {
+    const bool is_first = n_bytes_ == 0 || memory != memory_;
+    if (is_first || n_bytes > n_bytes_) reserve(is_first ? n_bytes : n_bytes + n_bytes / 2, memory);
+}
+
 }  // namespace mixserve::device

@@ -37,6 +37,9 @@ class Buffer {
 
     /// Makes it at least `n_bytes` large, in `memory`; what it held is lost when it grows.
     void reserve(size_t n_bytes, Memory memory = Memory::host);
+    /// The same; after the first time it takes half as much again, so that sizes that rise step by step do
+    /// not allocate each time.
+    void grow(size_t n_bytes, Memory memory = Memory::host);
 
   private:
     std::byte* data_ = nullptr;

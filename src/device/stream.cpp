@@ -223,8 +223,7 @@ std::byte* Stream::device_scratch(ScratchSlot slot, size_t n_bytes) {
     Buffer& buffer = impl_->device_scratch[static_cast<size_t>(slot)];
     if (n_bytes > buffer.size()) {
         impl_->gpu->synchronize();  // what is enqueued may still use the old memory
-        // Half as much again, so that growing steps do not allocate each time.
-        buffer.reserve(buffer.size() == 0 ? n_bytes : n_bytes + n_bytes / 2, Memory::device);
+        buffer.grow(n_bytes, Memory::device);
     }
     return buffer.data();
 }

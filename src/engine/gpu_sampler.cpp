@@ -55,11 +55,8 @@ void GpuSampler::enqueue(const kernels::SlicedLogits& logits) {
     Tile& tile = tiles_[n_tiles_++];
     tile.top_at = batch_.rows.size() * sizeof(kernels::RowSample);
     const size_t n_bytes = tile.top_at + static_cast<size_t>(batch_.n_top) * sizeof(kernels::TopToken);
-    if (n_bytes > tile.on_gpu.size()) {
-        // Twice as much: memory that moves makes recorded steps stale.
-        tile.on_gpu.reserve(2 * n_bytes, device::Memory::device);
-        tile.pinned.reserve(2 * n_bytes, device::Memory::pinned);
-    }
+    tile.on_gpu.grow(n_bytes, device::Memory::device);  // memory that moves makes recorded steps stale
+    tile.pinned.grow(n_bytes, device::Memory::pinned);
     kernels::sample_rows(logits, batch_, tile.on_gpu.as<kernels::RowSample>().data(),
                          reinterpret_cast<kernels::TopToken*>(tile.on_gpu.data() + tile.top_at), stream_);
     stream_.gpu()->copy_out(tile.pinned.data(), tile.on_gpu.data(), n_bytes);

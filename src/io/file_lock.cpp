@@ -80,8 +80,8 @@ FileLock FileLock::take(const std::string& path, const ordered_json& holder, dou
     std::optional<FileCallScope> call(std::in_place, "opening", path);
     FileLock taken(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
     const int descriptor = taken.descriptor_;
-    call.reset();
     require_usage(descriptor >= 0, "cannot make '{}': {}; {}", path, errno_text(errno), write_remedy(errno));
+    call.reset();
     const double deadline_s = now_s() + patience_s;
     bool told = false;
     int code = 0;
