@@ -55,7 +55,8 @@ TEST(GpuCommunicators, Reductions) {
         values.push_back(static_cast<float>(i % 17 + world.rank()));
     const auto expected = [&](int64_t i) {
         const int64_t ranks = world.size();
-        return static_cast<float>(i % 17 * ranks + ranks * (ranks - 1) / 2);
+        const int64_t pairs = ranks * (ranks - 1) / 2;
+        return static_cast<float>(i % 17 * ranks + pairs);
     };
     OnGpu<float> whole(values);
     OnGpu<float> part = unwritten(static_cast<size_t>(n));
