@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
-#include "engine/fast_exp.h"
+#include "engine/log_softmax.h"
 
 namespace mixserve::engine {
 

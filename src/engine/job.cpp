@@ -187,13 +187,14 @@ void Job::wrote_row() {
     progress_.update(progress_state_, now_s());
 }
 
-void Job::take_step(std::span<const StepSample> ranks, std::span<const int64_t> expert_counts) {
+io::StepRecord Job::record_of(std::span<const std::vector<StepSample>> of_rank, size_t step) {
     io::StepRecord record;
-    const StepSample& first = ranks.front();
+    const StepSample& first = of_rank.front()[step];
     record.step = setup_.before.steps.n_steps + first.step;
     record.time_s = setup_.before.steps.time_s + first.end_s - started_s_;
     std::vector<io::PhaseSeconds> phases;
-    for (const StepSample& rank : ranks) {
+    for (const std::vector<StepSample>& samples : of_rank) {
+        const StepSample& rank = samples.at(step);
         record.duration_s = std::max(record.duration_s, rank.duration_s);
         record.n_prefill += rank.n_prefill;
         record.n_decode += rank.n_decode;
@@ -209,12 +210,23 @@ void Job::take_step(std::span<const StepSample> ranks, std::span<const int64_t> 
         for (size_t rank = 0; rank < phases.size(); ++rank)
             rank_phase_seconds_[rank][p] += phases[rank][p];
     }
-    record.expert_load = io::expert_load_of(expert_counts, setup_.num_experts, setup_.expert_parts);
+    progress_state_.n_tokens += record.n_prefill + record.n_decode;
+    return record;
+}
+
+void Job::take_steps(std::span<const std::vector<StepSample>> of_rank,
+                     std::span<const int64_t> expert_counts) {
+    std::vector<io::StepRecord> records;
+    for (size_t step = 0; step < of_rank.front().size(); ++step)
+        records.push_back(record_of(of_rank, step));
+    if (!records.empty()) {
+        records.back().expert_load =
+            io::expert_load_of(expert_counts, setup_.num_experts, setup_.expert_parts);
+    }
     expert_counts_.resize(std::max(expert_counts_.size(), expert_counts.size()));
     for (size_t i = 0; i < expert_counts.size(); ++i)
         expert_counts_[i] += expert_counts[i];
-    progress_state_.n_tokens += record.n_prefill + record.n_decode;
-    step_log_.write(record);
+    step_log_.write(records);
     progress_.update(progress_state_, now_s());
 }
 

@@ -74,7 +74,8 @@ class Job : public FeedRoot, public StepSink {
     void wait() override;
     void accept(std::vector<std::byte> finished) override;
 
-    void take_step(std::span<const StepSample> ranks, std::span<const int64_t> expert_counts) override;
+    void take_steps(std::span<const std::vector<StepSample>> of_rank,
+                    std::span<const int64_t> expert_counts) override;
     void take_spans(int rank, std::span<const TraceSpan> spans) override;
 
     /// After the last step: ends the progress line and the trace and brings the rows to the disk; what is
@@ -103,6 +104,7 @@ class Job : public FeedRoot, public StepSink {
     Ready prepare(io::Request request) const;
     void write_failed(const io::Request& request);
     void wrote_row();
+    io::StepRecord record_of(std::span<const std::vector<StepSample>> of_rank, size_t step);
 
     JobSetup setup_;
     io::RowWriter rows_;

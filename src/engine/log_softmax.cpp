@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "engine/fast_exp.h"
+#include "kernels/logits.h"
 
 namespace mixserve::engine {
 namespace {
@@ -41,10 +41,28 @@ void check_token(std::span<const float> logits, int32_t token) {
 
 }  // namespace
 
+void fail_not_finite(int64_t n_bad, size_t n_logits, float value, int64_t token) {
+    fail(
+        "{} of {} logits are not finite (the first is {} of token {}); the weights or the sums of this model "
+        "overflow",
+        n_bad, n_logits, value, token);
+}
+
+float largest_finite(std::span<const float> logits) {
+    require(!logits.empty(), "there are no logits");
+    const kernels::LogitsLook look = kernels::look_at(logits);
+    if (look.n_not_finite > 0) {
+        const auto bad =
+            std::find_if(logits.begin(), logits.end(), [](float logit) { return !std::isfinite(logit); });
+        fail_not_finite(look.n_not_finite, logits.size(), *bad, bad - logits.begin());
+    }
+    return look.largest;
+}
+
 double log_sum_exp(std::span<const float> logits) {
     const float largest_logit = largest_finite(logits);
     return static_cast<double>(largest_logit) +
-           std::log(sum_of_exp(logits, largest_logit, 1.0F, largest_logit - 88));
+           std::log(kernels::sum_of_exp(logits, largest_logit, 1.0F, largest_logit - 88, nullptr));
 }
 
 Logprobs logprobs_of(std::span<const float> logits, int32_t token, int64_t n_top) {

@@ -6,8 +6,14 @@
 
 namespace mixserve::engine {
 
-/// log(sum(exp(logits))): f64 sums in a fixed order, the same bits on every machine of one architecture.
-/// Error when a logit is not finite.
+/// The largest of them. Error when one is NaN or infinite, or there is none.
+float largest_finite(std::span<const float> logits);
+
+/// Says so of `n_bad` of `n_logits` logits, the first of them `value`, of `token`.
+[[noreturn]] void fail_not_finite(int64_t n_bad, size_t n_logits, float value, int64_t token);
+
+/// log(sum(exp(logits))): f64 sums in a fixed order, the same bits on every machine with the same vector
+/// instructions. Error when a logit is not finite.
 double log_sum_exp(std::span<const float> logits);
 
 struct IdLogprob {

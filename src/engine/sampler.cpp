@@ -7,13 +7,15 @@
 #include <limits>
 
 #include "base/error.h"
-#include "engine/fast_exp.h"
+#include "engine/log_softmax.h"
+#include "kernels/logits.h"
 
 namespace mixserve::engine {
 namespace {
 
 constexpr float infinity = std::numeric_limits<float>::infinity();
 constexpr size_t block_size = 1024;
+constexpr float lightest_exponent = -87;  // below it, sum_of_exp() counts 0
 
 void check_ids(std::span<const int32_t> ids, size_t vocab_size) {
     for (const int32_t id : ids) {
@@ -48,7 +50,7 @@ Sampled Sampler::sample(const SampleInput& input) {
         check_ids(input.banned, logits.size());
         for (const int32_t id : input.banned)
             logits[static_cast<size_t>(id)] = -infinity;
-        largest = logits[static_cast<size_t>(index_of_largest(logits))];
+        largest = kernels::look_at(logits).largest;
         require(largest > -infinity, "all {} tokens are banned at this position", logits.size());
     }
 
@@ -80,10 +82,7 @@ int32_t Sampler::draw(const Distribution& d, const io::SamplingParams& params, d
     if (limits_k) {
         select_largest(d, static_cast<size_t>(params.top_k));
         if (params.top_p < 1) {
-            double mass = 0;
-            for (const Candidate& candidate : candidates_)
-                mass += static_cast<double>(candidate.weight);
-            candidates_.resize(n_with_mass(candidates_, mass * params.top_p));
+            candidates_.resize(n_with_mass(candidates_, mass_of(candidates_) * params.top_p));
         }
     } else {
         keep_top_p(d, params.top_p);
@@ -91,13 +90,14 @@ int32_t Sampler::draw(const Distribution& d, const io::SamplingParams& params, d
     return draw_from_candidates(u);
 }
 
-// Two passes: sums of blocks, then the block in which the draw falls.
+// Sums of blocks, then the block in which the draw falls.
 int32_t Sampler::draw_from_all(const Distribution& d, double u) {
     block_sums_.clear();
+    weights_.resize(d.logits.size());
     double mass = 0;
     for (size_t first = 0; first < d.logits.size(); first += block_size) {
         const auto block = d.logits.subspan(first, std::min(block_size, d.logits.size() - first));
-        block_sums_.push_back(sum_of_exp(block, d.largest, d.scale, d.lowest));
+        block_sums_.push_back(kernels::sum_of_exp(block, d.largest, d.scale, d.lowest, &weights_[first]));
         mass += block_sums_.back();
     }
     const double target = u * mass;
@@ -114,10 +114,9 @@ int32_t Sampler::draw_from_all(const Distribution& d, double u) {
     const size_t end = std::min(first + block_size, d.logits.size());
     size_t token = first;
     for (size_t i = first; i < end; ++i) {
-        const float weight = weight_of(d.logits[i], d.largest, d.scale, d.lowest);
-        if (weight <= 0) continue;
+        if (weights_[i] <= 0) continue;
         token = i;
-        before += static_cast<double>(weight);
+        before += static_cast<double>(weights_[i]);
         if (before > target) break;
     }
     return static_cast<int32_t>(token);
@@ -128,10 +127,7 @@ int32_t Sampler::draw_from_all(const Distribution& d, double u) {
 int32_t Sampler::draw_from_candidates(double u) {
     if (!std::is_sorted(candidates_.begin(), candidates_.end(), by_id))
         std::sort(candidates_.begin(), candidates_.end(), by_id);
-    double mass = 0;
-    for (const Candidate& candidate : candidates_)
-        mass += static_cast<double>(candidate.weight);
-    const double target = u * mass;
+    const double target = u * mass_of(candidates_);
     double sum = 0;
     int32_t token = candidates_.front().token;
     for (const Candidate& candidate : candidates_) {
@@ -148,9 +144,12 @@ void Sampler::select_largest(const Distribution& d, size_t n) {
     candidates_.clear();
     float lowest = d.lowest;
     size_t next_drop = 4 * n + 256;
-    for (size_t i = 0; i < d.logits.size(); ++i) {
-        if (d.logits[i] < lowest) continue;
-        candidates_.push_back({d.logits[i], static_cast<int32_t>(i), 0});
+    indices_.resize(block_size);
+    for (size_t first = 0; first < d.logits.size(); first += block_size) {
+        const auto block = d.logits.subspan(first, std::min(block_size, d.logits.size() - first));
+        const int64_t n_found = kernels::indices_at_least(block, lowest, indices_.data());
+        for (const int32_t i : std::span(indices_).first(static_cast<size_t>(n_found)))
+            candidates_.push_back({block[static_cast<size_t>(i)], static_cast<int32_t>(first) + i, 0});
         if (candidates_.size() < next_drop) continue;
         drop_below_largest(n);
         lowest = std::min_element(candidates_.begin(), candidates_.end(),
@@ -160,8 +159,10 @@ void Sampler::select_largest(const Distribution& d, size_t n) {
     }
     drop_below_largest(n);
     std::sort(candidates_.begin(), candidates_.end(), better);
-    for (Candidate& candidate : candidates_)
-        candidate.weight = weight_of(candidate.logit, d.largest, d.scale, d.lowest);
+    for (Candidate& candidate : candidates_) {
+        const float x = (candidate.logit - d.largest) * d.scale;
+        candidate.weight = x >= lightest_exponent ? std::exp(x) : 0;
+    }
 }
 
 void Sampler::drop_below_largest(size_t n) {
@@ -171,6 +172,13 @@ void Sampler::drop_below_largest(size_t n) {
                      [](const Candidate& a, const Candidate& b) { return a.logit > b.logit; });
     const float lowest = nth->logit;
     std::erase_if(candidates_, [lowest](const Candidate& candidate) { return candidate.logit < lowest; });
+}
+
+double Sampler::mass_of(const std::vector<Candidate>& candidates) {
+    double mass = 0;
+    for (const Candidate& candidate : candidates)
+        mass += static_cast<double>(candidate.weight);
+    return mass;
 }
 
 // How many of the sorted candidates, at least one where there are any, have `mass` together.
@@ -183,24 +191,29 @@ size_t Sampler::n_with_mass(const std::vector<Candidate>& sorted, double mass) {
     return sorted.size();
 }
 
-// Tokens lighter than 1 / n of half the mass that may be left out are not needed to reach top_p. Of the
-// others, whose mass goes into bins by logit, only those in the bin where top_p is reached are sorted.
+// Tokens lighter than 1 / n of half the mass that may be left out are not needed to reach top_p, and mostly
+// far fewer are: the candidates are those above a bound that falls until they have the mass. It goes into
+// bins by logit, and only those in the bin where top_p is reached are sorted.
 void Sampler::keep_top_p(const Distribution& d, double top_p) {
-    constexpr size_t n_bins = 1024;
-    constexpr float bins_a_nat = n_bins / 88.0F;  // a weight 87 nats below the largest is 0
+    constexpr size_t n_bins = 256;
+    constexpr float bins_a_nat = n_bins / (1 - lightest_exponent);
     const auto bin_of = [&](float logit) {
         return static_cast<size_t>((d.largest - logit) * d.scale * bins_a_nat);
     };
-    const double mass = sum_of_exp(d.logits, d.largest, d.scale, d.lowest);
-    const double lightest = mass * (1 - top_p) / static_cast<double>(2 * d.logits.size());
-    const auto lowest = static_cast<float>(static_cast<double>(d.largest) +
-                                           std::log(lightest) / static_cast<double>(d.scale));
-    take_candidates(d, std::max(d.lowest, lowest));
+    weights_.resize(d.logits.size());
+    const double mass = kernels::sum_of_exp(d.logits, d.largest, d.scale, d.lowest, weights_.data());
+    const double target = mass * top_p;
+    const double unneeded = (mass - target) / static_cast<double>(2 * d.logits.size());
+    const float lightest = std::max(std::numeric_limits<float>::min(), static_cast<float>(unneeded));
+    float bound = 1;
+    do {
+        bound = std::max(lightest, bound / 256);
+        take_candidates(d, bound);
+    } while (bound > lightest && mass_of(candidates_) < target);
 
     std::array<double, n_bins> masses{};
     for (const Candidate& candidate : candidates_)
         masses[bin_of(candidate.logit)] += static_cast<double>(candidate.weight);
-    const double target = mass * top_p;
     size_t bin = 0;
     double before = 0;
     while (bin + 1 < n_bins && before + masses[bin] < target)
@@ -219,13 +232,14 @@ void Sampler::keep_top_p(const Distribution& d, double top_p) {
     }
 }
 
-// candidates_ <- those with a weight and a logit of at least `lowest`, in the order of ids.
-void Sampler::take_candidates(const Distribution& d, float lowest) {
+// candidates_ <- those with a weight of at least `bound`, in the order of ids.
+void Sampler::take_candidates(const Distribution& d, float bound) {
     candidates_.clear();
-    for (size_t i = 0; i < d.logits.size(); ++i) {
-        if (d.logits[i] < lowest) continue;
-        const float weight = weight_of(d.logits[i], d.largest, d.scale, d.lowest);
-        if (weight > 0) candidates_.push_back({d.logits[i], static_cast<int32_t>(i), weight});
+    indices_.resize(weights_.size());
+    const int64_t n_found = kernels::indices_at_least(weights_, bound, indices_.data());
+    for (const int32_t token : std::span(indices_).first(static_cast<size_t>(n_found))) {
+        const auto i = static_cast<size_t>(token);
+        candidates_.push_back({d.logits[i], token, weights_[i]});
     }
 }
 

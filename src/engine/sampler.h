@@ -59,13 +59,16 @@ class Sampler {
     int32_t draw_from_candidates(double u);
     void select_largest(const Distribution& d, size_t n);
     void drop_below_largest(size_t n);
+    static double mass_of(const std::vector<Candidate>& candidates);
     static size_t n_with_mass(const std::vector<Candidate>& sorted, double mass);
     void keep_top_p(const Distribution& d, double top_p);
-    void take_candidates(const Distribution& d, float lowest);
+    void take_candidates(const Distribution& d, float bound);
 
     std::vector<Candidate> candidates_;
     std::vector<Candidate> cut_;  // those among which top_p is reached
-    std::vector<float> raw_;      // logits as they came
+    std::vector<float> weights_;  // of all tokens
+    std::vector<int32_t> indices_;
+    std::vector<float> raw_;  // logits as they came
     std::vector<double> block_sums_;
 };
 

@@ -32,13 +32,7 @@ void StepRecorder::flush() {
         of_rank.push_back(in.get_array<StepSample>());
         sink_->take_spans(static_cast<int>(rank), in.get_array<TraceSpan>());
     }
-    for (size_t step = 0; step < of_rank[0].size(); ++step) {
-        std::vector<StepSample> ranks;
-        for (const std::vector<StepSample>& samples : of_rank)
-            ranks.push_back(samples.at(step));
-        const bool is_last = step + 1 == of_rank[0].size();
-        sink_->take_step(ranks, is_last ? expert_counts : std::vector<int64_t>{});
-    }
+    sink_->take_steps(of_rank, expert_counts);
 }
 
 }  // namespace mixserve::engine

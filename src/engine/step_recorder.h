@@ -30,9 +30,10 @@ struct StepSample {
 class StepSink {
   public:
     virtual ~StepSink() = default;
-    /// One step: a sample of each rank, in rank order. `expert_counts` [layers, num_experts]: tokens of all
-    /// ranks that chose an expert since it came last; empty with most steps.
-    virtual void take_step(std::span<const StepSample> ranks, std::span<const int64_t> expert_counts) = 0;
+    /// The steps since it came last: `of_rank` [ranks][steps]. `expert_counts` [layers, num_experts]: tokens
+    /// of all ranks that chose an expert in them.
+    virtual void take_steps(std::span<const std::vector<StepSample>> of_rank,
+                            std::span<const int64_t> expert_counts) = 0;
     virtual void take_spans(int rank, std::span<const TraceSpan> spans) = 0;
 };
 

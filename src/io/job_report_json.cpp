@@ -7,10 +7,6 @@
 namespace mixserve::io {
 namespace {
 
-double rounded_s(double seconds) {
-    return rounded_ms(seconds * 1e3) / 1e3;
-}
-
 template <class T>
 ordered_json or_null(const std::optional<T>& value) {
     return value ? ordered_json(*value) : ordered_json(nullptr);

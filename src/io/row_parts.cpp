@@ -22,6 +22,10 @@ double rounded_ms(double ms) {
     return std::round(ms * 1000) / 1000;
 }
 
+double rounded_s(double seconds) {
+    return std::round(seconds * 1e6) / 1e6;
+}
+
 ordered_json id_entry(const std::string& id, bool is_number) {
     return is_number ? ordered_json::parse(id) : ordered_json(id);
 }

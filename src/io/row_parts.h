@@ -14,6 +14,7 @@ std::string line_of(const ordered_json& row);
 double shortest(float value);
 /// To a microsecond.
 double rounded_ms(double ms);
+double rounded_s(double seconds);
 ordered_json id_entry(const std::string& id, bool is_number);
 /// "stop" or "length".
 std::string_view text_of(FinishReason reason);

@@ -1,8 +1,11 @@
 #include "io/step_log.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <numeric>
-#include <string>
+#include <string_view>
+#include <utility>
 
 #include "base/json.h"
 #include "io/row_parts.h"
@@ -23,10 +26,37 @@ Spread spread_of(std::span<const PhaseSeconds> ranks, const Value& value_of) {
     return spread;
 }
 
-ordered_json to_json(const Spread& spread) {
-    return {{"min_ms", rounded_ms(spread.min * 1e3)},
-            {"mean_ms", rounded_ms(spread.mean * 1e3)},
-            {"max_ms", rounded_ms(spread.max * 1e3)}};
+// A line is put together here, since there is one for every step: a tree of JSON values costs more than the
+// rest of the step loop.
+using Line = fmt::memory_buffer;
+
+template <class... Values>
+void put(Line& line, fmt::format_string<Values...> text, Values&&... values) {
+    fmt::format_to(fmt::appender(line), text, std::forward<Values>(values)...);
+}
+
+void put_spread(Line& line, std::string_view key, const Spread& spread) {
+    put(line, R"("{}":{{"min_ms":{},"mean_ms":{},"max_ms":{}}})", key, rounded_ms(spread.min * 1e3),
+        rounded_ms(spread.mean * 1e3), rounded_ms(spread.max * 1e3));
+}
+
+void put_record(Line& line, const StepRecord& r) {
+    put(line, R"({{"step":{},"time_s":{},"duration_ms":{},"prefill_tokens":{},"decode_tokens":{},)", r.step,
+        rounded_s(r.time_s), rounded_ms(r.duration_s * 1e3), r.n_prefill, r.n_decode);
+    put(line, R"("running":{},"waiting":{},"kv_blocks_used":{},"kv_blocks_total":{},"phases":{{)",
+        r.n_running, r.n_waiting, r.kv_blocks_used, r.kv_blocks_total);
+    bool is_first = true;
+    for (size_t phase = 0; phase < n_phases; ++phase) {
+        const Spread& spread = r.phases[phase];
+        if (spread.max <= 0) continue;
+        if (!std::exchange(is_first, false)) put(line, ",");
+        put_spread(line, name(static_cast<Phase>(phase)), spread);
+    }
+    put(line, "}},");
+    put_spread(line, "busy", r.busy);
+    put(line, R"(,"slowest_rank":{})", r.slowest_rank);
+    if (r.expert_load) put(line, R"(,"expert_load":{})", to_json(*r.expert_load).dump());
+    put(line, "}}\n");
 }
 
 }  // namespace
@@ -45,26 +75,11 @@ void put_phases(std::span<const PhaseSeconds> ranks, StepRecord& record) {
     record.slowest_rank = slowest - ranks.begin();
 }
 
-void StepLog::write(const StepRecord& record) {
-    ordered_json line{{"step", record.step},
-                      {"time_s", rounded_ms(record.time_s * 1e3) / 1e3},
-                      {"duration_ms", rounded_ms(record.duration_s * 1e3)},
-                      {"prefill_tokens", record.n_prefill},
-                      {"decode_tokens", record.n_decode},
-                      {"running", record.n_running},
-                      {"waiting", record.n_waiting},
-                      {"kv_blocks_used", record.kv_blocks_used},
-                      {"kv_blocks_total", record.kv_blocks_total}};
-    ordered_json& phases = line["phases"] = ordered_json::object();
-    for (size_t phase = 0; phase < n_phases; ++phase) {
-        const Spread& spread = record.phases[phase];
-        if (spread.max <= 0) continue;
-        phases[std::string(name(static_cast<Phase>(phase)))] = to_json(spread);
-    }
-    line["busy"] = to_json(record.busy);
-    line["slowest_rank"] = record.slowest_rank;
-    if (record.expert_load) line["expert_load"] = to_json(*record.expert_load);
-    writer_.write(line_of(line));
+void StepLog::write(std::span<const StepRecord> records) {
+    Line lines;
+    for (const StepRecord& record : records)
+        put_record(lines, record);
+    writer_.write_lines({lines.data(), lines.size()});
 }
 
 }  // namespace mixserve::io

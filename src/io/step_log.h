@@ -52,7 +52,7 @@ class StepLog {
     /// Goes on with a file after its first `n_bytes` (RowWriter::append).
     explicit StepLog(const std::string& path, int64_t n_bytes = 0)
         : writer_(RowWriter::append(path, n_bytes)) {}
-    void write(const StepRecord& record);
+    void write(std::span<const StepRecord> records);
 
   private:
     RowWriter writer_;

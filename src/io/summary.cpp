@@ -177,9 +177,8 @@ ordered_json summary_json(const RunStatistics& s, const RunFacts& facts) {
         ranks.push_back({{"rank", rank},
                          {"node", times.node},
                          {"host", times.host},
-                         {"phase_seconds", of_phases([&](size_t phase) {
-                              return rounded_ms(times.phase_seconds[phase] * 1e3) / 1e3;
-                          })}});
+                         {"phase_seconds",
+                          of_phases([&](size_t phase) { return rounded_s(times.phase_seconds[phase]); })}});
     }
     return summary;
 }

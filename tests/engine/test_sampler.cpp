@@ -7,7 +7,6 @@
 #include <random>
 
 #include "base/error.h"
-#include "engine/fast_exp.h"
 #include "engine/sampler.h"
 
 namespace mixserve::engine {
@@ -316,17 +315,6 @@ TEST(Sampler, LogprobsAreOfTheRawDistribution) {
     params.logprobs.reset();
     work = logits;
     EXPECT_FALSE(sampler.sample({work, params, &counts, {}, {1, 1, 1, 1}}).logprobs);
-}
-
-TEST(FastExp, IsNearExp) {
-    EXPECT_EQ(exp_of_negative(0), 1);
-    EXPECT_EQ(exp_of_negative(-87.5F), 0);
-    EXPECT_EQ(exp_of_negative(-std::numeric_limits<float>::infinity()), 0);
-    for (int i = 0; i <= 870'000; ++i) {
-        const float x = -static_cast<float>(i) * 1e-4F;
-        const double wanted = std::exp(static_cast<double>(x));
-        ASSERT_TRUE(std::abs(static_cast<double>(exp_of_negative(x)) - wanted) <= 2.5e-7 * wanted) << x;
-    }
 }
 
 }  // namespace

@@ -40,13 +40,14 @@ TEST(StepLog, ALineAStep) {
     ranks[0][static_cast<size_t>(Phase::idle)] = 0.4;
     put_phases(ranks, record);
     StepLog log(folder.file("steps.jsonl"));
-    log.write(record);
-    record.expert_load = ExpertLoad{1.5, 1.25, 2, 3, 2.0};
-    log.write(record);
+    std::vector<StepRecord> records(2, record);
+    records[1].expert_load = ExpertLoad{1.5, 1.25, 2, 3, 2.0};
+    log.write(records);
+    log.write({});
     const std::string line =
-        R"({"step":4,"time_s":1.5,"duration_ms":250.0,"prefill_tokens":3,"decode_tokens":2,"running":5,"waiting":1,)"
-        R"("kv_blocks_used":7,"kv_blocks_total":9,"phases":{"experts":{"min_ms":100.0,"mean_ms":200.0,"max_ms":300.0},"idle":{"min_ms":0.0,"mean_ms":200.0,"max_ms":400.0}},)"
-        R"("busy":{"min_ms":100.0,"mean_ms":200.0,"max_ms":300.0},"slowest_rank":1)";
+        R"({"step":4,"time_s":1.5,"duration_ms":250,"prefill_tokens":3,"decode_tokens":2,"running":5,"waiting":1,)"
+        R"("kv_blocks_used":7,"kv_blocks_total":9,"phases":{"experts":{"min_ms":100,"mean_ms":200,"max_ms":300},"idle":{"min_ms":0,"mean_ms":200,"max_ms":400}},)"
+        R"("busy":{"min_ms":100,"mean_ms":200,"max_ms":300},"slowest_rank":1)";
     const std::string load =
         R"(,"expert_load":{"experts_max_over_mean":1.5,"parts_max_over_mean":1.25,"worst_layer":2,"worst_expert":3,"worst_max_over_mean":2.0})";
     EXPECT_EQ(test::read_file(folder.file("steps.jsonl")), line + "}\n" + line + load + "}\n");

@@ -1,4 +1,4 @@
-foreach(kernel linear experts attention elementwise wire)
+foreach(kernel linear experts attention elementwise logits wire)
     mixserve_test(kernels/test_${kernel} LIBRARIES hwy::hwy)
 endforeach()
 
