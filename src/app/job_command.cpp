@@ -8,12 +8,14 @@
 #include <optional>
 
 #include "app/byte_progress.h"
+#include "app/byte_size.h"
 #include "app/engine_options.h"
 #include "app/job_place.h"
 #include "app/options.h"
 #include "app/provenance.h"
 #include "app/run_record.h"
 #include "app/shard.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/heartbeat.h"
 #include "base/log.h"
@@ -122,6 +124,19 @@ void check_all_lines(const JobOptions& job, const io::SamplingDefaults& defaults
             fail_usage("--strict: {}: line {}: {}", job.input_file, line, e.what());
         }
     }
+}
+
+/// A line every 30 s.
+model::LoadProgress load_progress() {
+    constexpr double interval_s = 30;
+    const double begin_s = now_s();
+    return [begin_s, told_s = begin_s](int64_t n_bytes) mutable {
+        const double now = now_s();
+        if (now - told_s < interval_s) return;
+        told_s = now;
+        spdlog::info("loading the model: {} on rank 0 after {:.0f} s", byte_size_text(n_bytes),
+                     now - begin_s);
+    };
 }
 
 /// A sequence can have no more tokens than the KV cache holds.
@@ -291,7 +306,11 @@ int run_job(Arguments arguments, bool scores) {
     }
 
     if (!is_root) watch();
-    engine::RankModel rank_model(model.config, topology, options.parallel, *model.weights);
+    const double load_begin_s = now_s();
+    engine::RankModel rank_model(model.config, topology, options.parallel, *model.weights,
+                                 is_root ? load_progress() : model::LoadProgress{});
+    const double load_s = now_s() - load_begin_s;
+    if (is_root) spdlog::info("the model is loaded, after {:.1f} s", load_s);
     bound_by_cache(options, rank_model);
     const engine::ServeContext context{encoder->tokenizer(), model.config.eos_token_ids,
                                        options.parallel.max_model_len, options.seed, scores};
@@ -335,6 +354,7 @@ int run_job(Arguments arguments, bool scores) {
     if (!is_root) return exit_code;
 
     job->finish();
+    facts.load_s = load_s;
     facts.duration_s = job->duration_s();
     facts.phase_seconds = job->phase_seconds();
     for (size_t rank = 0; rank < topology.hosts.size(); ++rank) {

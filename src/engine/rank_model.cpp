@@ -10,12 +10,6 @@
 namespace mixserve::engine {
 namespace {
 
-device::Stream make_stream(const ParallelOptions& options) {
-    if (options.backend == device::Backend::cpu) return device::Stream(options.n_threads);
-    device::use_gpu(options.gpu);
-    return {options.n_threads, device::GpuQueue()};
-}
-
 void clear(device::Buffer& buffer, device::Stream& stream) {
     if (stream.gpu() != nullptr) return stream.gpu()->clear(buffer.data(), buffer.size());
     std::fill_n(buffer.data(), buffer.size(), std::byte{0});
@@ -73,6 +67,12 @@ model::Weights load_weights(const model::ModelConfig& config, const model::RankL
 }
 
 }  // namespace
+
+device::Stream make_stream(const ParallelOptions& options) {
+    if (options.backend == device::Backend::cpu) return device::Stream(options.n_threads);
+    device::use_gpu(options.gpu);
+    return {options.n_threads, device::GpuQueue()};
+}
 
 RankModel::RankModel(const model::ModelConfig& config, const comm::Topology& topology,
                      const ParallelOptions& options, const model::WeightSource& source,

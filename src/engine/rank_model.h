@@ -42,6 +42,9 @@ struct ParallelOptions {
     bool cuda_graphs = true;  // with Backend::cuda and one rank: decode steps are recorded and replayed
 };
 
+/// What a rank with these options computes with.
+device::Stream make_stream(const ParallelOptions& options);
+
 /// This rank's part of the model with all that a step needs. Collective to make; every rank of the world
 /// makes one.
 class RankModel {

@@ -146,6 +146,7 @@ ordered_json summary_json(const RunStatistics& s, const RunFacts& facts) {
     const int64_t n_tokens = s.n_input_tokens() + s.n_output_tokens();
     ordered_json summary{{"status", facts.stopped ? "stopped" : "finished"},
                          {"duration", facts.duration_s},
+                         {"load_duration", rounded_s(facts.load_s)},
                          {"completed", s.n_completed()},
                          {"failed", s.n_failed()},
                          {"total_input_tokens", s.n_input_tokens()},
@@ -187,6 +188,9 @@ std::string summary_table(const RunStatistics& s, const RunFacts& facts) {
     std::string out = fmt::format("\n  {}: strategy {}, {} on {}\n\n", facts.model, facts.strategy,
                                   counted(facts.n_ranks, "rank"), counted(facts.n_nodes, "node"));
     fmt::format_to(std::back_inserter(out), "  {:<28}{:>14}\n", "Time", duration_text(facts.duration_s));
+    if (facts.load_s > 0)
+        fmt::format_to(std::back_inserter(out), "  {:<28}{:>14}\n", "To load the model",
+                       duration_text(facts.load_s));
     append_throughput(out, s, facts);
     if (!facts.scores) append_latencies(out, s);
     if (const auto perplexity = s.perplexity())

@@ -64,6 +64,7 @@ struct RunFacts {
     int64_t n_nodes = 1;
     int64_t n_ranks = 1;
     double duration_s = 0;      // of all starts together
+    double load_s = 0;          // until the model was in memory, of the last start
     int64_t n_rows_before = 0;  // written by earlier starts
     int64_t n_starts = 1;
     std::array<double, n_phases> phase_seconds{};  // summed over steps, mean over ranks

@@ -49,13 +49,14 @@ class BadOptions(ProgramTest):
     def test_other_commands(self):
         for arguments, words in {
             "runn": ["runn", "did you mean 'run'"],
-            "bench foo": ["foo", "layer, engine, comm, exchange"],
+            "bench foo": ["foo", "layer, engine, load, comm, exchange"],
             "bench comm --groups planet": ["--groups", "planet"],
             "bench comm --modle": ["--modle"],
             "bench exchange --strategies tp,foo": ["--strategies", "foo"],
             "bench exchange --ranks-per-node 3": ["nodes of 3", "--ranks-per-node"],
             "bench layer --head-dim 3": ["--head-dim 3"],
             "bench engine --context 1": ["--model"],
+            "bench load --load-format dummy --model x": ["dummy"],
         }.items():
             with self.subTest(arguments=arguments):
                 self.check_refused(mixserve(*arguments.split(), n_ranks=N_RANKS), *words)

@@ -206,7 +206,7 @@ class OneProcess(ProgramTest):
 
     def test_help_and_version(self):
         for command in ("run", "score", "convert", "inspect", "tokenize", "bench comm", "bench exchange",
-                        "bench layer", "bench engine"):
+                        "bench layer", "bench engine", "bench load"):
             ended = mixserve(*command.split(), "--help")
             self.check_went(ended)
             self.assertTrue(ended.out.startswith(f"usage: mixserve {command}"), ended)

@@ -154,7 +154,8 @@ RunStatistics sample_statistics() {
 }
 
 TEST(Summary, HasTheNamesOfVllm) {
-    RunFacts facts{.model = "m", .strategy = "tp-ep", .n_nodes = 2, .n_ranks = 4, .duration_s = 2};
+    RunFacts facts{
+        .model = "m", .strategy = "tp-ep", .n_nodes = 2, .n_ranks = 4, .duration_s = 2, .load_s = 0.5};
     facts.phase_seconds[static_cast<size_t>(Phase::experts)] = 0.75;
     facts.phase_seconds[static_cast<size_t>(Phase::idle)] = 0.25;
     facts.ranks = {{0, "h0", {}}, {1, "h1", {}}};
@@ -164,7 +165,7 @@ TEST(Summary, HasTheNamesOfVllm) {
     const RunStatistics statistics = sample_statistics();
     EXPECT_EQ(
         summary_json(statistics, facts).dump(),
-        R"({"status":"finished","duration":2.0,"completed":3,"failed":1,"total_input_tokens":60,)"
+        R"({"status":"finished","duration":2.0,"load_duration":0.5,"completed":3,"failed":1,"total_input_tokens":60,)"
         R"("total_output_tokens":9,)"
         R"("request_throughput":1.5,"output_throughput":4.5,"total_token_throughput":34.5,)"
         R"("latencies_of":{"start":1,"rows":3},)"
