@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <optional>
 #include <vector>
 
@@ -15,10 +16,10 @@ namespace mixserve::comm {
 namespace {
 
 // A call of the products reads and unpacks the weights of its experts once. With this many rows an expert
-// that is a small part of its time; with fewer, one call for all chunks costs less than a call each, even if
-// it waits for the wire.
+// that is the smaller part of its time; with fewer, one call for all chunks costs less than a call each, even
+// if it waits for the wire.
 constexpr int64_t rows_per_expert = 32;
-// What a thread reads weights with, roughly: only to tell whether waiting pays.
+// What a thread reads and unpacks weights with, roughly: only to choose what goes into a call.
 constexpr double weight_bytes_per_s = 8e9;
 
 /// Sets what a stream polls, for the length of a scope.
@@ -88,6 +89,7 @@ class FusedExchange final : public Exchange {
             if (setup_.timer.current() != Phase::idle) setup_.timer.enter(Phase::idle);
             backoff.pause();
         }
+        wire_s_ += (transport_->arrival_s() - wire_s_) / 4;
     }
 
     int64_t internode_bytes_sent() const override { return transport_ ? transport_->bytes_sent() : 0; }
@@ -132,43 +134,56 @@ class FusedExchange final : public Exchange {
                 layout_->partials(memory_->segment(topology_.node_rank), reader.lane, reader.source, slot)};
     }
 
-    /// Looks which chunks are ready. Returns whether more will come without any further products: then
-    /// waiting is safe.
-    bool look() {
-        bool more_come = false;
+    bool is_own(const Reader& reader) const { return reader.source == topology_.node_index; }
+
+    /// Whether more chunks will come without any further products: then waiting is safe.
+    struct Coming {
+        bool own = false;     // of this node
+        bool others = false;  // of other nodes
+        bool any() const { return own || others; }
+    };
+    /// Looks which chunks are ready.
+    Coming look() {
+        Coming coming;
         for (Reader& reader : readers_) {
             while (reader.n_ready < layout_->n_slots && reader.next + reader.n_ready != reader.n_chunks) {
                 const int64_t chunk = reader.next + reader.n_ready;
                 const int slot = static_cast<int>(chunk % layout_->n_slots);
                 const SlotState* state = layout_->state(memory_->segment(reader.lane), reader.source, slot);
                 if (state->ready.load(std::memory_order_acquire) != sequence_number(layer_, chunk)) {
-                    more_come = more_come || chunk < layout_->n_slots;
+                    if (chunk < layout_->n_slots) (is_own(reader) ? coming.own : coming.others) = true;
                     break;
                 }
                 ++reader.n_ready;
                 reader.n_chunks = chunk_at(reader, chunk).view.header().n_chunks;
             }
         }
-        return more_come;
+        return coming;
     }
 
     /// Fills `chosen_`; false: nothing to do now.
     bool choose_chunks(const kernels::ExpertWeights& weights) {
-        const bool more_come = look();
-        if (!more_come && !arrival_is_known_) {
+        const Coming coming = look();
+        if (!coming.any() && !arrival_is_known_) {
             arrival_is_known_ = true;
             arrival_s_ += (now_s() - begin_s_ - arrival_s_) / 4;
         }
         chosen_.clear();
         int64_t n_entries = 0;
         const bool products_are_free = setup_.skip_products || weights.intermediate_size == 0;
-        const int64_t wanted = products_are_free ? 0 : rows_per_expert * n_node_experts_;
-        if (!products_are_free && more_come && waiting_pays(n_ready_entries(), wanted, weights)) return false;
+        int64_t wanted = products_are_free ? 0 : rows_per_expert * n_node_experts_;
+        const int64_t n_ready = n_ready_entries();
+        if (!products_are_free && coming.any() && waiting_pays(n_ready, wanted, weights)) return false;
+        // Normally no more than pays, so that sums go back soon and what arrives meanwhile comes before the
+        // own block. Where the wire takes less time than a further call, there is nothing to hide behind
+        // products.
+        const bool wire_is_fast =
+            !products_are_free && n_ready >= wanted && wire_s_ < read_s(weights.n_experts, weights);
+        if (topology_.n_nodes == 1 || wire_is_fast) wanted = std::numeric_limits<int64_t>::max();
         for (Reader& reader : readers_) {
+            if (wire_is_fast && is_own(reader) && chosen_.empty() && coming.own) return false;
             while (reader.n_ready > 0) {
-                // No more than pays, so that sums go back soon and what arrives meanwhile comes before the
-                // own block.
-                if (topology_.n_nodes > 1 && !chosen_.empty() && n_entries >= wanted) return true;
+                if (!chosen_.empty() && n_entries >= wanted) return true;
                 chosen_.push_back(chunk_at(reader, reader.next));
                 n_entries += chosen_.back().view.header().n_entries;
                 --reader.n_ready;
@@ -182,12 +197,15 @@ class FusedExchange final : public Exchange {
     /// taken to be as long as in the layers before.
     bool waiting_pays(int64_t n_entries, int64_t wanted, const kernels::ExpertWeights& weights) const {
         if (n_entries >= wanted) return false;
-        const int64_t n_experts_read = std::min(n_entries, weights.n_experts);
-        const int64_t weight_bytes =
-            n_experts_read * 3 * weights.hidden_size * weights.intermediate_size * size_of(weights.dtype);
-        const double read_s =
-            static_cast<double>(weight_bytes) / (weight_bytes_per_s * setup_.stream.n_threads());
-        return n_entries == 0 || read_s > arrival_s_ - (now_s() - begin_s_);
+        return n_entries == 0 ||
+               read_s(std::min(n_entries, weights.n_experts), weights) > arrival_s_ - (now_s() - begin_s_);
+    }
+
+    /// Seconds to read and unpack the weights of so many experts.
+    double read_s(int64_t n_experts, const kernels::ExpertWeights& weights) const {
+        const int64_t n_bytes =
+            n_experts * 3 * weights.hidden_size * weights.intermediate_size * size_of(weights.dtype);
+        return static_cast<double>(n_bytes) / (weight_bytes_per_s * setup_.stream.n_threads());
     }
 
     int64_t n_ready_entries() const {
@@ -248,8 +266,11 @@ class FusedExchange final : public Exchange {
     std::unique_ptr<FusedTransport> transport_;
     std::vector<Reader> readers_;  // [n_nodes * ranks_per_node]
     size_t n_readers_left_ = 0;
-    double begin_s_ = 0;    // of this layer
-    double arrival_s_ = 0;  // from there to the last arrival that nothing held up: a running mean over layers
+    double begin_s_ = 0;  // of this layer
+    // Running means over layers of the time from there to the last arrival that nothing held up: as it was
+    // seen between calls of the products, and as the transport saw it.
+    double arrival_s_ = 0;
+    double wire_s_ = 0;
     bool arrival_is_known_ = false;  // in this layer
     std::vector<Chunk> chosen_;
     std::vector<float> tokens_;  // of the chosen chunks, where there are several

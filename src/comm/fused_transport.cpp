@@ -47,6 +47,8 @@ FusedTransport::FusedTransport(const ExchangeSetup& setup, const FusedLayout& la
 }
 
 void FusedTransport::start(int64_t layer, const FusedPlan& plan, int64_t n_tokens, const float* x, float* y) {
+    begin_s_ = now_s();
+    arrival_s_ = 0;
     layer_ = layer;
     plan_ = &plan;
     x_ = x;
@@ -250,6 +252,7 @@ void FusedTransport::complete(const Pending& pending) {
         case Kind::tokens_in: {
             const ChunkView view = layout_.message(own_segment_, pending.node, slot_of(pending.chunk));
             setup_.timer.note_arrival(Phase::dispatch, view.header().n_bytes);
+            if (pending.chunk < layout_.n_slots) arrival_s_ = now_s() - begin_s_;
             incoming_[node].n_chunks = view.header().n_chunks;
             publish(pending.node, pending.chunk);
             post_receives(pending.node);

@@ -30,6 +30,9 @@ class FusedTransport {
     /// progress(), unless it was called a moment ago: for calls from between the tiles of products.
     void progress_rarely();
     bool is_finished() const;
+    /// Seconds from start() to the last chunk of another node that was sent without waiting for a slot; 0
+    /// until one has come.
+    double arrival_s() const { return arrival_s_; }
 
     int64_t bytes_sent() const { return bytes_sent_; }
 
@@ -95,6 +98,8 @@ class FusedTransport {
     std::vector<Pending> pendings_;  // of each request
     std::vector<int> completed_;
     bool is_in_progress_ = false;
+    double begin_s_ = 0;
+    double arrival_s_ = 0;
     double last_progress_s_ = 0;
     int64_t bytes_sent_ = 0;
 };
