@@ -8,6 +8,7 @@
 
 #include "app/backend.h"
 #include "app/options.h"
+#include "app/timing.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/json.h"
@@ -189,8 +190,7 @@ Result measure(const Operation& operation, const char* group_name, const comm::C
         if (i >= n_warm_ups) seconds.push_back(now_s() - begin);
     }
     world.all_reduce(seconds, comm::ReduceOp::max);
-    std::nth_element(seconds.begin(), seconds.begin() + repetitions / 2, seconds.end());
-    const double median_s = seconds[static_cast<size_t>(repetitions / 2)];
+    const double median_s = median(seconds);
 
     if (gpu != nullptr) {
         gpu->queue.copy_out(out.data(), gpu_out.data(), bytes_of(count));

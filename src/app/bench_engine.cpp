@@ -8,7 +8,7 @@
 #include "app/machine_limits.h"
 #include "app/options.h"
 #include "app/size_list.h"
-#include "base/clock.h"
+#include "app/timing.h"
 #include "base/error.h"
 #include "comm/agree.h"
 #include "engine/rank_model.h"
@@ -139,22 +139,17 @@ StepFigures measure(engine::RankModel& model, const BenchStep& step, int repetit
             i == 0 || step.decode ? experts_used(model, step, seed) : std::vector<int64_t>{};
         if (!used.empty()) bytes.push_back(sum_over_ranks(world, bytes_of_step(model, step, used)));
         model::Batch batch = make_batch(step, model, seed);
-        world.barrier();
-        const double begin_s = now_s();
-        for (int call = 0; call < model.pipeline_depth(); ++call) {  // until this batch has passed all stages
-            model.step(std::exchange(batch, {}), [](const model::LogitsTile&) {});
-        }
-        if (model.stream().gpu() != nullptr) model.stream().gpu()->synchronize();
-        double duration[] = {now_s() - begin_s};
-        world.all_reduce(std::span<double>(duration), comm::ReduceOp::max);
-        if (i >= n_warm_up) seconds.push_back(duration[0]);
+        const double step_s = slowest_s(world, [&] {
+            for (int call = 0; call < model.pipeline_depth();
+                 ++call) {  // until this batch has passed all stages
+                model.step(std::exchange(batch, {}), [](const model::LogitsTile&) {});
+            }
+            if (model.stream().gpu() != nullptr) model.stream().gpu()->synchronize();
+        });
+        if (i >= n_warm_up) seconds.push_back(step_s);
     }
-    std::nth_element(seconds.begin(), seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2),
-                     seconds.end());
-    std::nth_element(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(bytes.size() / 2),
-                     bytes.end());
-    figures.seconds = seconds[seconds.size() / 2];
-    figures.n_bytes = bytes[bytes.size() / 2];
+    figures.seconds = median(seconds);
+    figures.n_bytes = median(bytes);
     return figures;
 }
 

@@ -8,19 +8,12 @@
 #include <utility>
 
 #include "app/bench_exchange.h"
-#include "base/clock.h"
+#include "app/timing.h"
 #include "comm/collectives.h"
 #include "device/buffer.h"
 
 namespace mixserve::app {
 namespace {
-
-double median(std::vector<double> values) {
-    if (values.empty()) return 0;
-    std::sort(values.begin(), values.end());
-    const size_t middle = values.size() / 2;
-    return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
-}
 
 /// What the ranks own: the same tokens under every strategy.
 struct Tokens {
@@ -154,17 +147,6 @@ struct Candidate {
     int64_t bytes_sent = 0;
 };
 
-/// Seconds of `work` on the slowest rank, from a common start.
-template <class Work>
-double timed(const comm::Topology& topology, const Work& work) {
-    topology.world.barrier();
-    const double begin = now_s();
-    work();
-    std::vector<double> seconds{now_s() - begin};
-    topology.world.all_reduce(seconds, comm::ReduceOp::max);
-    return seconds[0];
-}
-
 /// The bare bytes of a candidate, shared out evenly between the other nodes' ranks of this lane; over NCCL
 /// where the exchange goes over it.
 class BareBytes {
@@ -296,17 +278,18 @@ std::vector<ExchangeResult> measure_exchanges(const ExchangeShape& shape,
     for (int i = 0; i < n_warm_ups + repetitions; ++i) {
         for (Candidate& candidate : candidates) {
             const int64_t before = candidate.alone->internode_bytes_sent();
-            const double alone_s =
-                timed(topology, [&] { run(*candidate.alone, candidate.weights.view(), candidate.placed_y); });
+            const double alone_s = slowest_s(
+                topology.world, [&] { run(*candidate.alone, candidate.weights.view(), candidate.placed_y); });
             candidate.bytes_sent = candidate.alone->internode_bytes_sent() - before;
             timer.take();
-            const double layer_s =
-                timed(topology, [&] { run(*candidate.layer, candidate.weights.view(), candidate.placed_y); });
+            const double layer_s = slowest_s(
+                topology.world, [&] { run(*candidate.layer, candidate.weights.view(), candidate.placed_y); });
             const std::array<double, n_phases> phases_s = timer.take();
             bare.prepare(candidate.bytes_sent);
-            const double bytes_s = timed(topology, [&] { bare.in_messages_of(BareBytes::whole); });
-            const double pieces_s = timed(topology, [&] { bare.in_messages_of(shape.chunk_bytes); });
-            const double two_messages_s = timed(topology, [&] { bare.in_two(); });
+            const double bytes_s = slowest_s(topology.world, [&] { bare.in_messages_of(BareBytes::whole); });
+            const double pieces_s =
+                slowest_s(topology.world, [&] { bare.in_messages_of(shape.chunk_bytes); });
+            const double two_messages_s = slowest_s(topology.world, [&] { bare.in_two(); });
             if (i < n_warm_ups) continue;
             candidate.alone_s.push_back(alone_s);
             candidate.layer_s.push_back(layer_s);

@@ -6,7 +6,7 @@
 #include "app/byte_size.h"
 #include "app/engine_options.h"
 #include "app/options.h"
-#include "base/clock.h"
+#include "app/timing.h"
 #include "base/error.h"
 #include "comm/agree.h"
 #include "engine/rank_model.h"
@@ -15,23 +15,6 @@
 
 namespace mixserve::app {
 namespace {
-
-/// Seconds of `work` on the slowest rank, all beginning together.
-template <class Work>
-double slowest_of_all(const comm::Communicator& world, const Work& work) {
-    world.barrier();
-    const double begin_s = now_s();
-    work();
-    double duration[] = {now_s() - begin_s};
-    world.all_reduce(std::span<double>(duration), comm::ReduceOp::max);
-    return duration[0];
-}
-
-double median(std::vector<double> values) {
-    const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-    std::nth_element(values.begin(), middle, values.end());
-    return *middle;
-}
 
 /// As many bytes of the model's files as a rank has weights, each rank's from a place of its own, to new
 /// memory: what no load can be faster than.
@@ -122,8 +105,8 @@ int run_bench_load(Arguments arguments) {
     std::vector<double> load_s;
     std::vector<double> read_s;
     for (int i = 0; i < values["repetitions"].as<int>(); ++i) {
-        load_s.push_back(slowest_of_all(world, load));
-        read_s.push_back(slowest_of_all(world, [&] { comm::agree(world, [&] { plain.run(); }); }));
+        load_s.push_back(slowest_s(world, load));
+        read_s.push_back(slowest_s(world, [&] { comm::agree(world, [&] { plain.run(); }); }));
     }
     int64_t total_bytes = 0;
     for (const int64_t n : bytes_of_rank)

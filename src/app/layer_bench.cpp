@@ -7,6 +7,7 @@
 #include <random>
 #include <utility>
 
+#include "app/timing.h"
 #include "base/clock.h"
 #include "device/buffer.h"
 #include "kernels/attention.h"
@@ -310,11 +311,6 @@ class LayerBench {
     double n_used_experts_ = 0;
     std::vector<Span> spans_;
 };
-
-double median(std::vector<double> values) {
-    std::sort(values.begin(), values.end());
-    return values[values.size() / 2];
-}
 
 double mean(const std::vector<double>& values) {
     return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());

@@ -9,7 +9,7 @@
 #include <cstring>
 #include <vector>
 
-#include "base/clock.h"
+#include "app/timing.h"
 #include "base/dtype.h"
 #include "base/partition.h"
 #include "device/buffer.h"
@@ -44,12 +44,7 @@ template <class Work>
 double best_of_all(const comm::Communicator& world, const Work& work) {
     double best_s = 1e30;
     for (int pass = 0; pass < n_passes; ++pass) {
-        world.barrier();
-        const double begin = now_s();
-        work();
-        double duration[] = {now_s() - begin};
-        world.all_reduce(std::span<double>(duration), comm::ReduceOp::max);
-        best_s = std::min(best_s, duration[0]);
+        best_s = std::min(best_s, slowest_s(world, work));
     }
     return best_s;
 }

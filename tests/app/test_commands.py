@@ -6,7 +6,7 @@ import math
 import unittest
 from pathlib import Path
 
-from program import CHECKPOINT, MODEL, ProgramTest, mixserve, one_process, read_rows
+from program import CHECKPOINT, MODEL, N_RANKS, ProgramTest, mixserve, one_process, read_rows
 
 # From the sample model's golden.h5 (transformers, float32): short prompts, with as many greedy tokens as stand
 # clear of the next best.
@@ -214,6 +214,47 @@ class OneProcess(ProgramTest):
         ended = mixserve()
         self.assertEqual(ended.code, 2)
         self.assertIn("usage: mixserve COMMAND", ended.err)
+
+
+class Benches(ProgramTest):
+    """Each runs on small shapes and writes figures; what they are is the machine's affair."""
+
+    def figures(self, part, *options):
+        file = self.folder / "figures.json"
+        nodes = ["--ranks-per-node", "2"] if N_RANKS == 4 and part != "layer" else []
+        self.check_went(mixserve("bench", part, *options, *nodes, "--repetitions", "2", "--json", file, n_ranks=N_RANKS))
+        return json.loads(file.read_text())
+
+    def test_layer(self):
+        shape = ["--hidden-size", "64", "--num-experts", "4", "--num-experts-per-tok", "2", "--intermediate-size", "32",
+                 "--num-attention-heads", "2", "--num-key-value-heads", "2", "--head-dim", "32"]
+        results = self.figures("layer", *shape, "--batch-sizes", "1,3", "--prefill-sizes", "5")["results"]
+        self.assertEqual([(r["mode"], r["rows"]) for r in results], [("decode", 1), ("decode", 3), ("prefill", 5)])
+        for result in results:
+            self.assertEqual(result["kernels"][-1]["name"], "layer")
+            self.assertGreater(result["kernels"][-1]["bandwidth_share"], 0, result)
+
+    def test_engine(self):
+        figures = self.figures("engine", "--model", MODEL, "--batch-sizes", "1,3", "--prefill-sizes", "5")
+        self.assertEqual([f["step"] for f in figures["results"]],
+                         ["decode 1 x context 128", "decode 3 x context 128", "prefill 5"])
+        for f in figures["results"]:
+            self.assertGreater(min(f["ms"], f["bytes"], f["flops"], f["achieved"], f["limit"], f["share"]), 0, f)
+
+    def test_load(self):
+        figures = self.figures("load", "--model", MODEL)
+        n_weights = 44_000_000  # about, in bf16; ranks of several nodes have some of them twice
+        self.assertTrue(n_weights < figures["bytes"] < 2 * n_weights, figures)
+        self.assertEqual(len(figures["load_s"]), 2)
+        self.assertEqual(len(figures["read_s"]), 2)
+
+    def test_comm_and_exchange(self):
+        for result in self.figures("comm", "--max-bytes", "4096")["results"]:
+            self.assertEqual(result["wrong"], 0, result)
+        shape = ["--num-tokens", "6", "--hidden-size", "48", "--num-experts", "8", "--intermediate-size", "32",
+                 "--num-experts-per-tok", "3"]
+        for result in self.figures("exchange", *shape)["results"]:
+            self.assertLess(result["difference"], 1e-5, result)
 
 
 if __name__ == "__main__":
