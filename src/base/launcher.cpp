@@ -1,12 +1,14 @@
 #include "base/launcher.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <fstream>
 #include <string>
 #include <string_view>
@@ -39,8 +41,12 @@ void kill_launcher_that_stays(unsigned patience_s) {
     const auto last = static_cast<unsigned>(handle);
     if (last > 0) ::syscall(SYS_close_range, 0U, last - 1, 0U);
     ::syscall(SYS_close_range, last + 1, ~0U, 0U);
-    ::sleep(patience_s);
-    ::syscall(SYS_pidfd_send_signal, handle, SIGKILL, nullptr, 0U);
+    pollfd ended{handle, POLLIN, 0};
+    int n_ended = 0;
+    do {
+        n_ended = ::poll(&ended, 1, static_cast<int>(patience_s) * 1000);
+    } while (n_ended < 0 && errno == EINTR);
+    if (n_ended == 0) ::syscall(SYS_pidfd_send_signal, handle, SIGKILL, nullptr, 0U);
     _exit(0);
 }
 

@@ -126,13 +126,14 @@ void Watchdog::watch() {
 void Watchdog::end_job(const std::string& file_call) {
     print(fmt::format("mixserve: watchdog: rank {} of {} on host {} has not got on for {:g} s: {}\n", rank_,
                       n_ranks_, host_, timeout_s_, place_text(file_call)));
-    // One after the other, so that the explanation comes once: the launcher ends the rest meanwhile.
-    const double others_s = std::clamp(timeout_s_ / 10, 2.0, 10.0);
+    // One after the other, so that the explanation comes once: the launcher ends the rest meanwhile. With
+    // the launcher's time, all is over within 30 s.
+    const double others_s = std::clamp(timeout_s_ / 10, 2.0, 8.0);
     const double turn_s = 2.5 * std::min(rank_, 4);  // mpirun takes two seconds
     std::this_thread::sleep_for(std::chrono::duration<double>(others_s + turn_s));
     print(fmt::format("mixserve: watchdog: the job ends (--watchdog-timeout {:g}). {}\n", timeout_s_,
                       remedy(n_ranks_, file_call)));
-    kill_launcher_that_stays(15);
+    kill_launcher_that_stays(10);
     _exit(exit_failure);
 }
 

@@ -28,6 +28,13 @@ if "$minicluster" up --nodes 2 2>/dev/null; then fail "a second cluster of the s
 
 hosts=$("$minicluster" run -n 4 -- hostname | sort | uniq -c | awk '{print $2 "x" $1}' | paste -sd ' ')
 [ "$hosts" = "mxtest0x2 mxtest1x2" ] || fail "4 ranks ran on: $hosts"
+# As in a batch job: mpirun is on the first node, and starts the ranks there itself.
+# shellcheck disable=SC2016  # expanded in the rank
+parents=$("$minicluster" run -n 2 -- sh -c 'echo "$(hostname) $(cat /proc/$PPID/comm)"' | sort | paste -sd ' ')
+[ "$parents" = "mxtest0 mpirun mxtest1 orted" ] || fail "the ranks were started by: $parents"
+code=0
+"$minicluster" run -n 2 -- sh -c 'exit 3' 2>/dev/null || code=$?
+[ "$code" -eq 3 ] || fail "exit code $code of ranks that end with 3"
 "$minicluster" run -n 4 -- "$program" --gtest_brief=1 || fail "the exchange is wrong between nodes"
 
 "$minicluster" run -n 2 -- sleep 60 &
