@@ -192,6 +192,20 @@ class Slurm(unittest.TestCase):
         call("scancel", "--batch", "--signal=USR1", job)
         self.wait_for_restart(job)
 
+    @unittest.skipIf(pathlib.Path("/dev/nvidia0").exists(), "for a machine without a GPU")
+    def test_scripts_for_gpus(self):
+        """Slurm counts GPUs here that are not there: it takes the scripts, and mixserve says what is missing."""
+        for name, nodes in (("gpu-one-node", "1"), ("gpu-many-nodes", "2")):
+            with self.subTest(name):
+                job = self.submit(f"{name}.sh", sbatch=("--ntasks-per-node=4",))
+                self.assertEqual(self.wait_for_end(job), "FAILED", self.logs())
+                self.assertEqual(self.field(job, "ExitCode"), "2:0", self.logs())
+                self.assertEqual(self.field(job, "Restarts"), "0")
+                self.assertEqual(self.field(job, "TresPerNode"), "gres:gpu:4")
+                self.assertEqual(self.field(job, "NumNodes"), nodes)
+                said = (self.folder / f"outputs/mixserve-{name}-{job}.log").read_text()
+                self.assertRegex(said, "(?m)^mixserve: --backend cuda: ")
+
     def test_array_and_merge(self):
         array = self.submit("array.sh", *RUN_OPTIONS, sbatch=["--array=0-1"], n=30)
         folder = self.output("mixserve-array", array)
