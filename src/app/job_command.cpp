@@ -258,12 +258,8 @@ int run_job(Arguments arguments, bool scores) {
     io::SamplingDefaults defaults;
     std::optional<engine::PromptEncoder> encoder;
     // From here on files are read, and their server may not answer.
-    std::optional<Watchdog> watchdog;
-    const auto watch = [&] {
-        watchdog.emplace(job_options.watchdog_timeout_s, topology.world.rank(), topology.world.size(),
-                         topology.hosts[static_cast<size_t>(topology.world.rank())]);
-    };
-    watch();
+    const Watchdog watchdog(job_options.watchdog_timeout_s, topology.world.rank(), topology.world.size(),
+                            topology.hosts[static_cast<size_t>(topology.world.rank())]);
     comm::agree(world, [&] {
         model = open_model(options, topology);
         model::make_layout(model.config, options.parallel.strategy, options.parallel.expert_split, topology);
@@ -287,8 +283,7 @@ int run_job(Arguments arguments, bool scores) {
     const engine::Prepare prepare_line = [&](io::Request request) {
         return prepare(*encoder, std::move(request), options.parallel.max_model_len, scores);
     };
-    std::optional<JobPlace> place;   // on world rank 0
-    if (!is_root) watchdog.reset();  // a long input keeps the others waiting for rank 0
+    std::optional<JobPlace> place;  // on world rank 0
     comm::agree(world, [&] {
         if (!is_root) return;
         io::check_is_rereadable(job_options.input_file);
@@ -305,7 +300,6 @@ int run_job(Arguments arguments, bool scores) {
         return exit_ok;
     }
 
-    if (!is_root) watch();
     const double load_begin_s = now_s();
     engine::RankModel rank_model(model.config, topology, options.parallel, *model.weights,
                                  is_root ? load_progress() : model::LoadProgress{});

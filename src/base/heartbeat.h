@@ -5,12 +5,24 @@
 
 namespace mixserve {
 
+/// Hears of every beat, in the main thread.
+class BeatListener {
+  public:
+    virtual ~BeatListener() = default;
+    virtual void on_beat() = 0;
+};
+
 /// What the main thread of this process is at, for the watchdog to read. Only the main thread writes, a plain
 /// store each time.
 class Heartbeat {
   public:
     /// The work has got on. Loops that wait for others do not beat.
-    void beat() { n_beats_.store(n_beats_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed); }
+    void beat() {
+        n_beats_.store(n_beats_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+        if (listener_ != nullptr) listener_->on_beat();
+    }
+    /// Who hears of beats from now on; null: nobody.
+    void tell(BeatListener* listener) { listener_ = listener; }
     void at_step(int64_t step) {
         step_.store(step, std::memory_order_relaxed);
         beat();
@@ -44,6 +56,7 @@ class Heartbeat {
     std::atomic<int32_t> layer_{-1};
     std::atomic<const char*> phase_{"start"};
     std::atomic<const char*> call_{nullptr};
+    BeatListener* listener_ = nullptr;
 };
 
 /// Of this process, as its log is.

@@ -3,12 +3,14 @@
 #include <vector>
 
 #include "base/stop.h"
+#include "comm/shared_progress.h"
 
 namespace mixserve::comm {
 
 void agree(const Communicator& world, const std::function<void()>& step) {
     std::string text;
     ExitCode code = exit_ok;
+    SharedProgress progress(world);
     try {
         step();
         throw_if_stopped();
@@ -19,6 +21,7 @@ void agree(const Communicator& world, const std::function<void()>& step) {
         text = e.what();
         code = exit_failure;
     }
+    progress.wait_for_all();
     const int64_t nobody = world.size();
     int64_t first_failed[] = {code == exit_ok ? nobody : world.rank()};
     world.all_reduce(std::span<int64_t>(first_failed), ReduceOp::min);

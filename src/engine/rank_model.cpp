@@ -6,6 +6,7 @@
 #include "base/stop.h"
 #include "base/system_memory.h"
 #include "comm/agree.h"
+#include "comm/shared_progress.h"
 
 namespace mixserve::engine {
 namespace {
@@ -56,12 +57,14 @@ int64_t agree_kv_blocks(const model::ModelConfig& config, const model::RankLayou
 model::Weights load_weights(const model::ModelConfig& config, const model::RankLayout& layout,
                             const comm::Topology& topology, const model::WeightSource& source,
                             device::Stream& stream, const model::LoadProgress& progress) {
+    comm::SharedProgress all_ranks(topology.world);
     model::Weights weights;
     try {
         weights = model::load_weights(config, layout, source, stream, progress);
     } catch (const StopRequest&) {
         // agree() says it.
     }
+    all_ranks.wait_for_all();
     comm::agree(topology.world, [] {});
     return weights;
 }

@@ -26,8 +26,8 @@ class FileFaults(ProgramTest):
 
 
 class Watchdog(FileFaults):
-    def check_named(self, fault, *words, n_ranks=N_RANKS):
-        ended = self.run_with(n_ranks, "--watchdog-timeout", str(TIMEOUT_S), FAULT_HANG=fault)
+    def check_named(self, fault, *words, n_ranks=N_RANKS, options=()):
+        ended = self.run_with(n_ranks, "--watchdog-timeout", str(TIMEOUT_S), *options, FAULT_HANG=fault)
         self.assertEqual(ended.code, 1, ended)
         named = [m for m in ended.messages if m.startswith("watchdog: rank 0 of")]
         self.assertEqual(len(named), 1, ended)
@@ -50,8 +50,38 @@ class Watchdog(FileFaults):
         self.check_named("write:generations.jsonl:3", "step ", f"writing '{self.folder}/out/generations.jsonl'")
         self.assertEqual(len(read_rows(self.folder / "out/generations.jsonl")), 2)
 
+    def test_rows_to_disk(self):
+        # A thread of its own brings them there, and the job ends when it has.
+        rows = f"bringing to the disk '{self.folder}/out/generations.jsonl'"
+        self.check_named("fdatasync:generations.jsonl:1", "step ", rows, options=("--sync-interval", "0.1"))
+        self.assertEqual(len(read_rows(self.folder / "out/generations.jsonl")), 40)
+
+    def test_rows_to_disk_at_the_end(self):
+        rows = f"bringing to the disk '{self.folder}/out/generations.jsonl'"
+        self.check_named("fdatasync:generations.jsonl:1", "step ", rows, options=("--sync-interval", "0"))
+        self.assertEqual(len(read_rows(self.folder / "out/generations.jsonl")), 40)
+
+    def test_record_of_the_run(self):
+        self.check_named("fsync:run.json:1", "before the first step", f"writing '{self.folder}/out/run.json'")
+
+    def test_summary(self):
+        self.check_named("fsync:summary.json:1", "step ", f"writing '{self.folder}/out/summary.json'")
+
     def test_model(self):
         self.check_named(f"open:{MODEL}:1", "before the first step", f"opening '{MODEL}'")
+
+    def test_model_being_read(self):
+        self.check_named(f"pread:{MODEL}:3", "before the first step", f"opening '{MODEL}'")
+
+    def test_weights(self):
+        # Of some 700 reads; the first hundred find the tensors.
+        self.check_named(f"pread:{MODEL}:300", "before the first step", f"reading '{MODEL}'")
+
+    def test_slow_model(self):
+        """Each call ends in time, all of them do not: the rank that waits for rank 0 knows that it gets on."""
+        begin = time.monotonic()
+        self.check_went(self.run_with(N_RANKS, "--watchdog-timeout", str(TIMEOUT_S), FAULT_SLOW=f"pread:{MODEL}:0.03"))
+        self.assertGreater(time.monotonic() - begin, 2 * TIMEOUT_S, "the shim does not make it slow")
 
 
 class Clock(FileFaults):

@@ -5,10 +5,13 @@
 #include <numeric>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/error.h"
+#include "base/heartbeat.h"
 #include "comm/agree.h"
 #include "comm/exchange.h"
 #include "comm/mpi.h"
+#include "comm/shared_progress.h"
 #include "comm/topology.h"
 
 namespace mixserve::comm {
@@ -176,6 +179,26 @@ TEST(PlaceExperts, EveryCutOfEveryExpertIsHeldAsOftenAsTheStrategySays) {
             const double copies = strategy == Strategy::tp_pp ? n_nodes : 1;
             for (const double h : held)
                 EXPECT_NEAR(h, copies, 1e-12) << name(strategy);
+        }
+    }
+}
+
+TEST(SharedProgress, TheHeartsOfThoseThatWaitBeatWithTheOthers) {
+    const Communicator world = Communicator::world();
+    for (const bool works : {false, true}) {
+        SharedProgress progress(world);
+        const bool is_last = world.rank() == world.size() - 1;
+        for (const double end = now_s() + 3; is_last && now_s() < end;) {
+            if (works) heartbeat.beat();
+        }
+        const uint64_t before = heartbeat.n_beats();
+        progress.wait_for_all();
+        const uint64_t n_beats = heartbeat.n_beats() - before;
+        if (is_last) continue;
+        if (works) {
+            EXPECT_GT(n_beats, 6U);
+        } else {
+            EXPECT_LE(n_beats, 6U);
         }
     }
 }
