@@ -105,13 +105,26 @@ def grouped_bars(pyplot, panels):
     return svg_of(pyplot, figure)
 
 
+def joined(spans, gap):
+    """[(begin, end)], rising, with those put together that lie no more than `gap` apart."""
+    bars = []
+    for begin, end in sorted(spans):
+        if bars and begin - bars[-1][1] <= gap:
+            bars[-1] = (bars[-1][0], max(bars[-1][1], end))
+        else:
+            bars.append((begin, end))
+    return bars
+
+
 def timeline(pyplot, title, rows, begin_us, end_us):
     """`rows`: [(name, [(begin_us, end_us, phase or colour)])], from the top down; times from `begin_us` on, in ms."""
     figure, axes = pyplot.subplots(figsize=(9.4, 0.8 + 0.38 * len(rows)))
+    hair = (end_us - begin_us) / 2000  # thinner than a line can be seen
     for i, (_, spans) in enumerate(rows):
-        for begin, end, kind in spans:
-            axes.barh(i, (end - begin) / 1e3, left=(begin - begin_us) / 1e3, height=0.8, linewidth=0,
-                      color=phase_colours.get(kind, kind))  # fmt: skip
+        for kind in {kind for *_, kind in spans}:
+            bars = joined([(begin, end) for begin, end, of in spans if of == kind], hair)
+            axes.broken_barh([((begin - begin_us) / 1e3, (end - begin) / 1e3) for begin, end in bars], (i - 0.4, 0.8),
+                             linewidth=0, color=phase_colours.get(kind, kind))  # fmt: skip
     shown = {kind for _, spans in rows for *_, kind in spans if kind in phase_colours}
     handles = [pyplot.Rectangle((0, 0), 1, 1, color=phase_colours[phase]) for phase in phases if phase in shown]
     axes.legend(handles, [phase for phase in phases if phase in shown], loc="center left", bbox_to_anchor=(1, 0.5))
