@@ -16,6 +16,7 @@ int run_bench(Arguments arguments) {
         Command{"layer", "the kernels of a layer on one rank", true, run_bench_layer},
         Command{"engine", "steps of a whole model: decode and prefill", true, run_bench_engine},
         Command{"load", "a model's weights from its file to the ranks", true, run_bench_load},
+        Command{"tokenize", "prompts to tokens on one thread", true, run_bench_tokenize},
         Command{"comm", "collectives in node, lane and world", true, run_bench_comm},
         Command{"exchange", "a MoE layer's exchange under every strategy", true, run_bench_exchange},
     };

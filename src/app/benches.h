@@ -9,6 +9,7 @@ namespace mixserve::app {
 int run_bench_layer(Arguments arguments);
 int run_bench_engine(Arguments arguments);
 int run_bench_load(Arguments arguments);
+int run_bench_tokenize(Arguments arguments);
 int run_bench_comm(Arguments arguments);
 int run_bench_exchange(Arguments arguments);
 

@@ -6,14 +6,13 @@
 
 #include "app/command.h"
 #include "app/options.h"
+#include "app/prompt_texts.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/text_file.h"
 #include "engine/prompt_encoder.h"
-#include "io/checkpoint.h"
 #include "io/json_values.h"
 #include "io/line_reader.h"
-#include "io/model_file.h"
 #include "io/prompt_line.h"
 #include "io/prompts.h"
 #include "io/row_parts.h"
@@ -63,27 +62,14 @@ std::optional<TokenizeOptions> parse(Arguments arguments) {
                            string("chat-template"),
                            values["decode"].as<bool>(),
                            values["no-special"].as<bool>()};
-    require_usage(parsed.hf_dir.empty() != parsed.model.empty(),
-                  "give the tokenizer as one of --hf-dir DIR and --model M.h5");
     require_usage(!std::filesystem::exists(parsed.output),
                   "--output {}: there is such a file; give a new name", parsed.output);
     return parsed;
 }
 
 engine::PromptTexts read_texts(const TokenizeOptions& options) {
-    engine::PromptTexts texts;
-    if (options.hf_dir.empty()) {
-        const io::ModelFile file = io::ModelFile::open(options.model);
-        texts = {file.tokenizer().value_or(""), file.tokenizer_config(), file.chat_template()};
-    } else {
-        require_usage(std::filesystem::is_directory(options.hf_dir), "--hf-dir {}: there is no such folder",
-                      options.hf_dir);
-        io::ModelTexts found = io::read_checkpoint_texts(options.hf_dir);
-        texts = {found.tokenizer.value_or(""), found.tokenizer_config, found.chat_template};
-    }
-    if (!options.chat_template_file.empty()) {
-        texts.chat_template = read_text_file(options.chat_template_file);
-    }
+    engine::PromptTexts texts = read_prompt_texts(options.hf_dir, options.model);
+    if (!options.chat_template_file.empty()) texts.chat_template = read_text_file(options.chat_template_file);
     return texts;
 }
 

@@ -49,7 +49,7 @@ class BadOptions(ProgramTest):
     def test_other_commands(self):
         for arguments, words in {
             "runn": ["runn", "did you mean 'run'"],
-            "bench foo": ["foo", "layer, engine, load, comm, exchange"],
+            "bench foo": ["foo", "layer, engine, load, tokenize, comm, exchange"],
             "bench comm --groups planet": ["--groups", "planet"],
             "bench comm --modle": ["--modle"],
             "bench exchange --strategies tp,foo": ["--strategies", "foo"],

@@ -206,7 +206,7 @@ class OneProcess(ProgramTest):
 
     def test_help_and_version(self):
         for command in ("run", "score", "convert", "inspect", "tokenize", "bench comm", "bench exchange",
-                        "bench layer", "bench engine", "bench load"):
+                        "bench layer", "bench engine", "bench load", "bench tokenize"):
             ended = mixserve(*command.split(), "--help")
             self.check_went(ended)
             self.assertTrue(ended.out.startswith(f"usage: mixserve {command}"), ended)
@@ -247,6 +247,13 @@ class Benches(ProgramTest):
         self.assertTrue(n_weights < figures["bytes"] < 2 * n_weights, figures)
         self.assertEqual(len(figures["load_s"]), 2)
         self.assertEqual(len(figures["read_s"]), 2)
+
+    @one_process
+    def test_tokenize(self):
+        self.write_lines("in.jsonl", [{"prompt": golden["prompt"]} for golden in GOLDEN])
+        figures = self.figures("tokenize", "--model", MODEL, "--input-file", self.folder / "in.jsonl")
+        self.assertEqual(figures["tokens"], sum(len(golden["prompt_ids"]) for golden in GOLDEN))
+        self.assertEqual(figures["prompts"], len(GOLDEN))
 
     def test_comm_and_exchange(self):
         for result in self.figures("comm", "--max-bytes", "4096")["results"]:

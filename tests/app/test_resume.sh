@@ -145,8 +145,8 @@ says "8 prompts have more than one row"
 expect 2 "$program" merge shard0 again --output-dir mixed1 --input-file changed.jsonl
 says "is not the input"
 
-# A second job on the folder of a running one; then the folder goes away.
-for _ in $(seq 400); do echo '{"prompt": "To be, or", "max_tokens": 20, "ignore_eos": true}'; done >long.jsonl
+# A second job on the folder of a running one, which has work for minutes; then the folder goes away.
+for _ in $(seq 20000); do echo '{"prompt": "To be, or", "max_tokens": 20, "ignore_eos": true}'; done >long.jsonl
 job --input-file long.jsonl --output-dir busy --max-num-seqs 4 >busy.log 2>&1 &
 first=$!
 for _ in $(seq 1200); do
